@@ -1,0 +1,128 @@
+"""HTTP/1 messages as offset tables (RFC 9112, RFC 9110): heads, framing, chunked bodies, and writing heads again.
+
+No I/O and no allocation: a buffer goes in, offsets or an error come out. The engine, the tests and the fuzzers call the
+same functions. Offsets count from the first byte of the head. Names are lower-cased in place.
+
+Limits: head bytes (HEAD_LIMIT, the caller may pass less), MAX_FIELDS fields, chunk-size digits 16 (value below 2**60),
+extension bytes per chunk 256, trailer section 8192 bytes and MAX_FIELDS fields. Beyond any of them: an error.
+"""
+
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+
+cdef enum:
+    MAX_FIELDS = 128
+    HEAD_LIMIT = 65535          # offsets are 16 bit
+
+cdef enum ParseResult:          # >= 0: outcome; < 0: minus the HTTP status that a server answers
+    COMPLETE = 0
+    NEED_MORE = 1
+    BAD_REQUEST = -400          # for a response: the member sent garbage (the engine answers 502)
+    URI_TOO_LONG = -414
+    HEAD_TOO_LARGE = -431
+    NOT_IMPLEMENTED = -501      # a transfer coding other than chunked; CONNECT
+
+cdef enum FieldId:              # fields the proxy acts on; OTHER for all else
+    OTHER = 0
+    HOST
+    CONNECTION
+    KEEP_ALIVE
+    PROXY_CONNECTION
+    TE
+    TRAILER
+    TRANSFER_ENCODING
+    CONTENT_LENGTH
+    UPGRADE
+    EXPECT
+    X_FORWARDED_FOR
+    X_FORWARDED_PORT
+    X_FORWARDED_PROTO
+    COOKIE
+    SET_COOKIE
+    WWW_AUTHENTICATE
+    PROXY_AUTHENTICATE
+    AUTHORIZATION
+    DATE
+    SERVER
+    CACHE_CONTROL
+    LOCATION
+
+cdef enum Method:               # OTHER_METHOD: any other token, forwarded, never called idempotent
+    OTHER_METHOD = 0
+    GET
+    HEAD
+    POST
+    PUT
+    DELETE
+    OPTIONS
+    TRACE
+    PATCH
+    CONNECT
+
+cdef enum BodyKind:
+    NO_BODY = 0
+    BODY_LENGTH                 # content_length bytes
+    BODY_CHUNKED
+    BODY_UNTIL_CLOSE            # responses only
+
+cdef enum HeadFlag:
+    WANTS_CLOSE = 1             # the sender ends the connection after this message (Connection: close, or 1.0 without keep-alive)
+    WANTS_KEEP_ALIVE = 2        # Connection: keep-alive was written
+    WANTS_UPGRADE = 4           # Connection: upgrade together with an Upgrade field
+    EXPECTS_CONTINUE = 8        # Expect: 100-continue
+    BINDS_AUTHENTICATION = 16   # WWW-/Proxy-Authenticate: NTLM or Negotiate: the connection now belongs to one client
+
+cdef struct Field:
+    uint16_t name
+    uint16_t name_length
+    uint16_t value              # without surrounding blanks
+    uint16_t value_length
+    uint16_t line_end           # offset just after the line's CRLF; the line starts at `name`
+    uint8_t id                  # FieldId
+    uint8_t drop                # 1: hop by hop (by name or nominated by Connection): not forwarded
+
+cdef struct Head:
+    uint32_t length             # bytes of the head with its last CRLF CRLF; bytes of blank lines before it are in `skipped`
+    uint32_t skipped            # empty lines before a request line (RFC 9112 2.2), to be discarded first
+    uint16_t start_line_end     # offset just after the start line's CRLF
+    uint8_t method              # Method (requests)
+    uint8_t minor               # HTTP/1.<minor>, 0 or 1
+    uint16_t method_length
+    uint16_t target             # offset and length of the request target
+    uint16_t target_length
+    uint16_t path               # offset of the path inside the target (after scheme and authority of an absolute form)
+    uint16_t path_length        # up to '?' or the target's end
+    uint16_t status             # responses
+    uint16_t field_count
+    uint16_t host               # index of the Host field + 1; 0 = none
+    uint8_t body                # BodyKind
+    uint8_t flags               # HeadFlag bits
+    int64_t content_length      # BODY_LENGTH; for HEAD and 304 responses the written value, or -1
+    Field fields[MAX_FIELDS]
+
+cdef struct ChunkDecoder:       # zero bytes = ready for a chunked body
+    uint64_t remaining          # payload bytes left in this chunk
+    uint32_t seen               # bytes in the present line or section, against the limits
+    uint32_t name_hash          # of the present trailer field's name
+    uint8_t state
+    uint8_t digits
+    uint8_t trailer_fields
+
+# Head of a request. `length` bytes at `data`; the head may go on. Result: COMPLETE, NEED_MORE or an error.
+# `limit` bounds the head. A caller that gets NEED_MORE calls again with more bytes from the same start; `scanned`
+# (in/out, 0 at first) lets the search for the head's end go on where it stopped.
+cdef int parse_request(uint8_t *data, uint32_t length, uint32_t limit, uint32_t *scanned, Head *head) noexcept nogil
+
+# Head of a response to `method`. 1xx heads are COMPLETE with NO_BODY.
+cdef int parse_response(uint8_t *data, uint32_t length, uint32_t limit, uint32_t *scanned, uint8_t method,
+                        Head *head) noexcept nogil
+
+# Bytes of `data` that belong to the chunked body (all of them unless it ends); `done` becomes 1 at its end. -1: malformed.
+# The engine forwards exactly what was consumed, so a partial line may be forwarded before it proves malformed:
+# the connection then ends without a final chunk, which no recipient can take for a complete message.
+cdef int64_t feed_chunks(ChunkDecoder *decoder, const uint8_t *data, uint64_t length, int *done) noexcept nogil
+
+# Writes the start line, every field whose `drop` is 0, then `extra` (complete lines with CRLF, may be NULL) and the last
+# CRLF. `version_minor` replaces the version of the start line when it is not already that. Returns bytes written, or -1
+# when `room` is too small. `out` must not overlap `data`.
+cdef int64_t write_head(const uint8_t *data, const Head *head, int is_request, const uint8_t *extra,
+                        uint32_t extra_length, uint8_t *out, uint32_t room) noexcept nogil
