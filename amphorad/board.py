@@ -1,0 +1,304 @@
+"""The board: one shared-memory segment that counters, gauges and balancing state live in.
+
+The engine threads write it, everyone else reads it: heartbeats, metrics and the status command never ask a busy data
+plane. Because the segment belongs to the supervising process, what it holds survives an apply and the death of the
+data plane. Layout (native byte order; `proxy/engine/board.pxd` declares the same structs, a test compares them):
+
+    header, 4096 bytes      magic, version, threads, slots, slots ever used
+    slots, 512 bytes each   one object: kind, state, identity, gauges, balancing state
+    rows, 512 bytes each    [thread][slot]: 32 counters of 64 bits, 64 latency buckets of 32 bits
+
+A row has one writer, its engine thread, so the hot path needs no atomic operation; readers add the rows up.
+Slots are handed out by the data plane's main thread only.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import struct
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = [
+    "BUCKETS",
+    "COUNTERS",
+    "Board",
+    "BoardFull",
+    "Kind",
+    "ListenerStatistics",
+    "MemberState",
+    "MemberStatistics",
+    "PoolStatistics",
+    "bucket_upper_bound_s",
+]
+
+MAGIC = 0x616D70686F726164  # "amphorad"
+VERSION = 1
+HEADER_BYTES = 4096
+SLOT_BYTES = 512
+ROW_BYTES = 512
+SLOTS = 16384
+MAX_THREADS = 64
+NAME_BYTES = 96
+BUCKETS = 64
+
+COUNTERS = (
+    "connections",
+    "requests",
+    "bytes_in",
+    "bytes_out",
+    "responses_1xx",
+    "responses_2xx",
+    "responses_3xx",
+    "responses_4xx",
+    "responses_5xx",
+    "responses_other",
+    "request_errors",
+    "connect_errors",
+    "response_errors",
+    "retries",
+    "redispatches",
+    "connects",
+    "reuses",
+    "client_aborts",
+    "member_aborts",
+    "denied",
+)
+
+_HEADER = struct.Struct("=QIIII")
+# kind, state, weight, limit, in_flight, credit, lock, cursor, max_current, idle, changed_ns, then three names
+_SLOT = struct.Struct(f"=IIIIqqIIqqq{NAME_BYTES}s{NAME_BYTES}s{NAME_BYTES}s")
+_ROW = struct.Struct("=32Q64I")
+_STATE = struct.Struct("=II")
+_KIND = struct.Struct("=I")
+
+
+class Kind(IntEnum):
+    FREE = 0
+    LISTENER = 1
+    POOL = 2
+    MEMBER = 3
+
+
+class MemberState(IntEnum):
+    """What the balancing sees; the names are HAProxy's, as `show stat` prints them."""
+
+    NO_CHECK = 0
+    UP = 1
+    DOWN = 2
+    MAINT = 3
+    DRAIN = 4
+
+    @property
+    def text(self) -> str:
+        return "NO CHECK" if self is MemberState.NO_CHECK else self.name
+
+
+class BoardFull(Exception):
+    """No free slot: the configuration has more listeners, pools and members than the board can hold."""
+
+
+def bucket_upper_bound_s(bucket: int) -> float:
+    """Upper bound of a latency bucket in seconds: buckets grow by the fourth root of two pairs, from 16 us to 67 s.
+
+    Bucket b holds durations below 16 us * (1 + (b % 4) / 4 + 1/4) * 2**(b // 4) with the last one open-ended.
+    """
+    return 16e-6 * (1.25 + (bucket % 4) / 4) * 2.0 ** (bucket // 4)
+
+
+@dataclass(frozen=True, slots=True)
+class _Statistics:
+    counters: dict[str, int]
+    buckets: tuple[int, ...]
+    current: int
+    max_current: int
+
+    def latency_quantile(self, quantile: float) -> float | None:
+        """The duration in seconds that `quantile` (0..1) of the requests stayed below, or None without any."""
+        total = sum(self.buckets)
+        if not total:
+            return None
+        wanted = quantile * total
+        seen = 0
+        for bucket, count in enumerate(self.buckets):
+            seen += count
+            if seen >= wanted and count:
+                return bucket_upper_bound_s(bucket)
+        return bucket_upper_bound_s(BUCKETS - 1)
+
+
+@dataclass(frozen=True, slots=True)
+class ListenerStatistics(_Statistics):
+    listener_id: str
+    limit: int
+
+
+@dataclass(frozen=True, slots=True)
+class PoolStatistics(_Statistics):
+    listener_id: str
+    pool_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class MemberStatistics(_Statistics):
+    listener_id: str
+    pool_id: str
+    member_id: str
+    state: str
+    weight: int
+    idle: int
+
+
+class Board:
+    """The segment, mapped. `create` in the process that must outlive the data plane, `attach` everywhere else."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self._map = mmap.mmap(descriptor, 0)
+        magic, version, self.threads, self.slots, _used = _HEADER.unpack_from(self._map, 0)
+        if magic != MAGIC or version != VERSION:
+            raise ValueError(f"not a board of version {VERSION}")
+        self._rows_at = HEADER_BYTES + self.slots * SLOT_BYTES
+
+    @classmethod
+    def create(cls, threads: int, slots: int = SLOTS) -> Board:
+        """A new, empty board for `threads` engine threads (1..64)."""
+        if not 1 <= threads <= MAX_THREADS:
+            raise ValueError(f"threads must be 1 to {MAX_THREADS}, not {threads}")
+        descriptor = os.memfd_create("amphorad-board", os.MFD_CLOEXEC)
+        os.ftruncate(descriptor, HEADER_BYTES + slots * SLOT_BYTES + threads * slots * ROW_BYTES)
+        os.pwrite(descriptor, _HEADER.pack(MAGIC, VERSION, threads, slots, 0), 0)
+        return cls(descriptor)
+
+    @classmethod
+    def attach(cls, descriptor: int) -> Board:
+        """The board behind an inherited or received descriptor, which the board owns from now on."""
+        return cls(descriptor)
+
+    def fileno(self) -> int:
+        return self._descriptor
+
+    def close(self) -> None:
+        self._map.close()
+        os.close(self._descriptor)
+
+    @property
+    def memory(self) -> mmap.mmap:
+        """The mapping itself, for the engine. It must not be closed while an engine uses it."""
+        return self._map
+
+    # --- slots: the data plane's main thread only ---
+
+    def claim(self, kind: Kind, *names: str) -> int:
+        """The slot of that identity, found or newly taken.
+
+        Raises:
+            BoardFull: every slot is in use.
+            ValueError: a name is too long for a slot.
+        """
+        identity = [name.encode() for name in names]
+        if any(len(name) >= NAME_BYTES for name in identity):
+            raise ValueError(f"identifiers longer than {NAME_BYTES - 1} bytes are not supported: {names}")
+        identity += [b""] * (3 - len(identity))
+        used = self._used()
+        free = None
+        for slot in range(used):
+            fields = _SLOT.unpack_from(self._map, self._slot_at(slot))
+            if fields[0] == kind and [name.rstrip(b"\0") for name in fields[11:14]] == identity:
+                return slot
+            if fields[0] == Kind.FREE and free is None:
+                free = slot
+        if free is None:
+            if used == self.slots:
+                raise BoardFull(f"the board holds {self.slots} objects at most")
+            free = used
+            _KIND.pack_into(self._map, 20, used + 1)
+        self._clear(free)
+        _SLOT.pack_into(self._map, self._slot_at(free), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, *identity)
+        _KIND.pack_into(self._map, self._slot_at(free), kind)  # last: readers skip a slot without a kind
+        return free
+
+    def release(self, slot: int) -> None:
+        """Forgets an object; its counters are gone."""
+        _KIND.pack_into(self._map, self._slot_at(slot), Kind.FREE)
+
+    def objects(self) -> Iterator[tuple[int, Kind, tuple[str, str, str]]]:
+        """Every slot in use: number, kind, (listener id, pool id, member id)."""
+        for slot in range(self._used()):
+            fields = _SLOT.unpack_from(self._map, self._slot_at(slot))
+            if fields[0] != Kind.FREE:
+                names = tuple(name.rstrip(b"\0").decode(errors="replace") for name in fields[11:14])
+                yield slot, Kind(fields[0]), (names[0], names[1], names[2])
+
+    # --- statistics: anyone ---
+
+    def listeners(self) -> list[ListenerStatistics]:
+        return [
+            ListenerStatistics(*self._totals(slot), *self._gauges(fields), names[0], fields[3])
+            for slot, fields, names in self._read(Kind.LISTENER)
+        ]
+
+    def pools(self) -> list[PoolStatistics]:
+        members: dict[tuple[str, str], int] = {}
+        for _slot, fields, names in self._read(Kind.MEMBER):
+            members[names[:2]] = members.get(names[:2], 0) + max(0, fields[4])
+        return [
+            PoolStatistics(*self._totals(slot), members.get(names[:2], 0), fields[8], names[0], names[1])
+            for slot, fields, names in self._read(Kind.POOL)
+        ]
+
+    def members(self) -> list[MemberStatistics]:
+        return [
+            MemberStatistics(
+                *self._totals(slot),
+                *self._gauges(fields),
+                *names,
+                MemberState(fields[1]).text,
+                fields[2],
+                max(0, fields[9]),
+            )
+            for slot, fields, names in self._read(Kind.MEMBER)
+        ]
+
+    # --- private ---
+
+    def _used(self) -> int:
+        used: int = _KIND.unpack_from(self._map, 20)[0]
+        return used
+
+    def _slot_at(self, slot: int) -> int:
+        return HEADER_BYTES + slot * SLOT_BYTES
+
+    def _clear(self, slot: int) -> None:
+        self._map[self._slot_at(slot) : self._slot_at(slot) + SLOT_BYTES] = bytes(SLOT_BYTES)
+        for thread in range(self.threads):
+            at = self._rows_at + (thread * self.slots + slot) * ROW_BYTES
+            if _ROW.unpack_from(self._map, at) != _EMPTY_ROW:  # reading a page that was never written allocates none
+                self._map[at : at + ROW_BYTES] = bytes(ROW_BYTES)
+
+    def _read(self, kind: Kind) -> Iterator[tuple[int, tuple[int, ...], tuple[str, str, str]]]:
+        for slot in range(self._used()):
+            fields = _SLOT.unpack_from(self._map, self._slot_at(slot))
+            if fields[0] == kind:
+                names = tuple(name.rstrip(b"\0").decode(errors="replace") for name in fields[11:14])
+                yield slot, fields, (names[0], names[1], names[2])
+
+    def _totals(self, slot: int) -> tuple[dict[str, int], tuple[int, ...]]:
+        rows = [
+            _ROW.unpack_from(self._map, self._rows_at + (thread * self.slots + slot) * ROW_BYTES)
+            for thread in range(self.threads)
+        ]
+        sums = [sum(column) for column in zip(*rows, strict=True)]
+        return dict(zip(COUNTERS, sums, strict=False)), tuple(sums[32:])
+
+    @staticmethod
+    def _gauges(fields: tuple[int, ...]) -> tuple[int, int]:
+        return max(0, fields[4]), fields[8]
+
+
+_EMPTY_ROW = _ROW.unpack(bytes(ROW_BYTES))
