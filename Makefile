@@ -1,0 +1,108 @@
+# amphorad: `make demo` and `make test` set up everything they need and say so; `make help` lists the rest.
+
+PYTHON ?= python3
+VENV   ?= .venv
+CFLAGS ?= -O2 -g1
+export CFLAGS
+
+BIN     := $(VENV)/bin
+SOURCES := $(shell find amphorad -name '*.pyx' -o -name '*.pxd' -o -name '*.h') pyproject.toml
+BUILT   := $(VENV)/.built
+# One stamp per set of extras, so that the demo does not install what only tests need.
+TESTED  := $(VENV)/.extras-test
+DEVELOPED := $(VENV)/.extras-dev
+BENCHED := $(VENV)/.extras-bench
+
+SANITIZE_DIR   := build/sanitize
+SANITIZE_FLAGS := -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=undefined
+# `FAST=1` leaves the slow tests out; `ARGS` goes to pytest, the bench or the fuzzers as it is.
+PYTEST_ARGS := $(if $(FAST),-m "not slow") $(ARGS)
+FUZZ_SECONDS ?= 600
+SOAK_SECONDS ?= 1800
+
+.PHONY: help demo test lint bench bench-locust sanitize fuzz soak build clean system-build system-test system-bench
+.DEFAULT_GOAL := help
+
+help:  ## show this list
+	@sed -n 's/^\([a-z-]*\):.*##/\1:/p' $(MAKEFILE_LIST) | awk -F: '{printf "  make %-14s%s\n", $$1, $$2}'
+
+demo: $(BUILT)  ## three demo members, the load balancer on loopback, and a live view
+	@$(BIN)/amphorad demo $(ARGS)
+
+test: $(TESTED)  ## the whole test suite (FAST=1: without the slow tests; ARGS="-k name": some)
+	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+lint: $(DEVELOPED)  ## ruff, formatting, mypy strict
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: $(TESTED) system-bench  ## CPU per unit of work against HAProxy and nginx, interleaved
+	$(BIN)/python -m bench $(ARGS)
+
+bench-locust: $(BENCHED)  ## load shapes with locust, headless
+	$(BIN)/python -m bench.load $(ARGS)
+
+sanitize: $(TESTED)  ## the suite with the engine built under address and undefined-behaviour sanitizers
+	@echo "== sanitize: building a second copy of the engine in $(SANITIZE_DIR)"
+	@mkdir -p $(SANITIZE_DIR)
+	@tar -cf - --exclude='*.so' --exclude='*.c' --exclude=__pycache__ amphorad tests bench pyproject.toml README.md LICENSE \
+	    2>/dev/null | tar -xf - -C $(SANITIZE_DIR)
+	@cd $(SANITIZE_DIR) && CFLAGS="$(SANITIZE_FLAGS)" LDFLAGS="-fsanitize=address,undefined" \
+	    $(abspath $(BIN))/python -c 'from setuptools import setup; setup()' -q build_ext --inplace
+	cd $(SANITIZE_DIR) && AMPHORAD_SANITIZED=1 PYTHONMALLOC=malloc \
+	    LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libubsan.so)" \
+	    ASAN_OPTIONS=detect_leaks=0:abort_on_error=1 UBSAN_OPTIONS=print_stacktrace=1 \
+	    $(abspath $(BIN))/python -m pytest -p no:cacheprovider $(PYTEST_ARGS)
+
+fuzz: $(TESTED)  ## every fuzzer for FUZZ_SECONDS (default 600) seconds
+	AMPHORAD_FUZZ_SECONDS=$(FUZZ_SECONDS) $(BIN)/python -m pytest tests/fuzz --timeout=0 $(ARGS)
+
+soak: $(TESTED) system-bench  ## SOAK_SECONDS (default 1800) of churn: connections, applies, member deaths
+	$(BIN)/python -m bench.soak --seconds $(SOAK_SECONDS) $(ARGS)
+
+build: $(BUILT)  ## the virtual environment with the engine built
+
+clean:  ## remove the virtual environment and everything that was built
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find amphorad \( -name '*.so' -o -name '*.c' -o -name '*.o' \) -delete
+	find . -name __pycache__ -prune -exec rm -rf {} +
+
+system-build:
+	@tools/system-packages --python "$(PYTHON)" build
+
+system-test:
+	@tools/system-packages --python "$(PYTHON)" build test
+
+system-bench:
+	@tools/system-packages --python "$(PYTHON)" build bench
+
+$(BIN)/python: | system-build
+	@echo "== virtual environment: $(VENV)"
+	@$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.tools: | $(BIN)/python
+	@echo "== build tools: pip, setuptools, cython"
+	@$(BIN)/python -m pip install -q --disable-pip-version-check 'setuptools>=77' 'cython>=3.1,<4' wheel
+	@touch $@
+
+# Built without isolation, so that an unchanged module is not compiled again.
+$(BUILT): $(SOURCES) | $(VENV)/.tools
+	@echo "== building the engine (CFLAGS: $(CFLAGS)); about a minute the first time"
+	@$(BIN)/python -m pip install -q --disable-pip-version-check --no-build-isolation -e .
+	@touch $@
+
+$(TESTED): $(BUILT) | system-test
+	@echo "== test tools: pytest, hypothesis, and the Octavia renderer as an oracle"
+	@$(BIN)/python -m pip install -q --disable-pip-version-check --no-build-isolation -e '.[test,octavia]'
+	@touch $@
+
+$(DEVELOPED): $(TESTED)
+	@echo "== developer tools: ruff, mypy, coverage"
+	@$(BIN)/python -m pip install -q --disable-pip-version-check --no-build-isolation -e '.[dev]'
+	@touch $@
+
+$(BENCHED): $(BUILT) | system-bench
+	@echo "== load tools: locust, matplotlib"
+	@$(BIN)/python -m pip install -q --disable-pip-version-check --no-build-isolation -e '.[bench]'
+	@touch $@
