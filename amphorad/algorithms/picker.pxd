@@ -38,3 +38,6 @@ cdef struct Picker:
 
 cdef Picker *build_picker(str name, uint32_t count, const uint32_t *weights, MemberLoad **loads,
                           PickerShared *shared, object member_names) except NULL
+
+# Frees a lock whose holder was killed. Only for a data plane that has just taken the board over and has no picker yet.
+cdef void reset_shared(PickerShared *shared) noexcept nogil
