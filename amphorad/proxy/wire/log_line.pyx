@@ -1,0 +1,948 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
+"""One traffic-log line as one syslog datagram; see the declaration file for the interface and its limits.
+
+Numbers, dates and termination letters ignore +Q, as in HAProxy 2.6; a missing address or text is `-`, or `""` with +Q.
+"""
+
+from libc.stdint cimport int16_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdlib cimport calloc, free, malloc
+from libc.string cimport memchr, memcpy, memset
+from posix.types cimport time_t
+
+cdef extern from "<time.h>" nogil:
+    struct tm:
+        int tm_sec
+        int tm_min
+        int tm_hour
+        int tm_mday
+        int tm_mon
+        int tm_year
+        long tm_gmtoff
+    tm *localtime_r(const time_t *moment, tm *result)
+    tm *gmtime_r(const time_t *moment, tm *result)
+
+__all__ = ["VARIABLES", "LogProgram"]
+
+cdef enum Code:
+    END = 0
+    ABSENT                          # unknown variables, cookies and headers nobody captures
+    EMPTY                           # captured headers: nothing at all
+    LISTENER
+    LISTENER_TRANSPORT
+    POOL
+    MEMBER
+    CLIENT_ADDRESS
+    CLIENT_PORT
+    BIND_ADDRESS
+    BIND_PORT
+    SOURCE_ADDRESS
+    SOURCE_PORT
+    TARGET_ADDRESS
+    TARGET_PORT
+    BYTES_OUT
+    BYTES_IN
+    STATUS
+    REQUEST_LINE
+    METHOD
+    TARGET
+    TARGET_NO_QUERY
+    PATH
+    QUERY
+    VERSION
+    DATE
+    DATE_GMT
+    DATE_LOCAL
+    REQUEST_DATE
+    REQUEST_DATE_GMT
+    REQUEST_DATE_LOCAL
+    EPOCH
+    MILLISECONDS
+    TIME_TOTAL
+    TIME_USER
+    TIME_ACTIVE
+    TIME_HANDSHAKE
+    TIME_IDLE
+    TIME_REQUEST
+    TIME_REQUEST_SINCE_ACCEPT
+    TIME_QUEUE
+    TIME_CONNECT
+    TIME_RESPONSE
+    TIME_DATA
+    TERMINATION
+    TERMINATION_COOKIE
+    PROCESS_CONNECTIONS
+    LISTENER_CONNECTIONS
+    POOL_CONNECTIONS
+    MEMBER_CONNECTIONS
+    RETRIES
+    MEMBER_QUEUE
+    POOL_QUEUE
+    LINE_NUMBER
+    REQUEST_NUMBER
+    UNIQUE_ID
+    TLS
+    TLS_VERIFY
+    TLS_DN
+    TLS_VERSION
+    TLS_CIPHER
+    CLIENT_ADDRESS_SAMPLE
+    CLIENT_PORT_SAMPLE
+    BIND_ADDRESS_SAMPLE
+    BIND_PORT_SAMPLE
+    PROCESS_ID                      # the last two become literals when the format is compiled
+    HOST_NAME
+
+_CODES = {
+    "B": BYTES_OUT, "U": BYTES_IN, "ST": STATUS, "ID": UNIQUE_ID, "H": HOST_NAME, "pid": PROCESS_ID,
+    "f": LISTENER, "ft": LISTENER_TRANSPORT, "b": POOL, "s": MEMBER,
+    "ci": CLIENT_ADDRESS, "cp": CLIENT_PORT, "fi": BIND_ADDRESS, "fp": BIND_PORT,
+    "bi": SOURCE_ADDRESS, "bp": SOURCE_PORT, "si": TARGET_ADDRESS, "sp": TARGET_PORT,
+    "r": REQUEST_LINE, "HM": METHOD, "HU": TARGET, "HP": TARGET_NO_QUERY, "HPO": PATH, "HQ": QUERY, "HV": VERSION,
+    "t": DATE, "T": DATE_GMT, "Tl": DATE_LOCAL, "tr": REQUEST_DATE, "trg": REQUEST_DATE_GMT, "trl": REQUEST_DATE_LOCAL,
+    "Ts": EPOCH, "ms": MILLISECONDS,
+    "Tt": TIME_TOTAL, "Tu": TIME_USER, "Ta": TIME_ACTIVE, "Th": TIME_HANDSHAKE, "Ti": TIME_IDLE, "TR": TIME_REQUEST,
+    "Tq": TIME_REQUEST_SINCE_ACCEPT, "Tw": TIME_QUEUE, "Tc": TIME_CONNECT, "Tr": TIME_RESPONSE, "Td": TIME_DATA,
+    "ts": TERMINATION, "tsc": TERMINATION_COOKIE,
+    "ac": PROCESS_CONNECTIONS, "fc": LISTENER_CONNECTIONS, "bc": POOL_CONNECTIONS, "sc": MEMBER_CONNECTIONS,
+    "rc": RETRIES, "sq": MEMBER_QUEUE, "bq": POOL_QUEUE, "lc": LINE_NUMBER, "rt": REQUEST_NUMBER,
+    "sslv": TLS_VERSION, "sslc": TLS_CIPHER,
+    "CC": ABSENT, "CS": ABSENT, "hr": EMPTY, "hs": EMPTY, "hrl": EMPTY, "hsl": EMPTY,
+    "[ssl_c_verify]": TLS_VERIFY, "[ssl_c_s_dn]": TLS_DN, "[ssl_fc]": TLS,
+    "[ssl_fc_protocol]": TLS_VERSION, "[ssl_fc_cipher]": TLS_CIPHER,
+    "[src]": CLIENT_ADDRESS_SAMPLE, "[src_port]": CLIENT_PORT_SAMPLE,
+    "[dst]": BIND_ADDRESS_SAMPLE, "[dst_port]": BIND_PORT_SAMPLE,
+}
+
+VARIABLES = frozenset(_CODES)
+"""Names that have a value: as written after `%`, sample expressions with their brackets."""
+
+# --- bytes ---------------------------------------------------------------------------------------------------------
+
+cdef enum:
+    IN_REQUEST = 1                  # becomes #XX in a request line
+    CONTROL = 2                     # becomes #XX in other text
+    ESCAPED = 4                     # gets a backslash with +E
+
+cdef uint8_t CLASSES[256]
+cdef char HEX_DIGITS[16]
+cdef char DIGIT_PAIRS[200]
+cdef char MONTHS[36]
+
+
+cdef void _fill_tables():
+    cdef int i
+    cdef bytes text
+    for i in range(256):
+        CLASSES[i] = 0
+        if i < 32 or i >= 127 or i == c'"' or i == c'#':
+            CLASSES[i] |= IN_REQUEST
+        if i < 32 or i == 127:
+            CLASSES[i] |= CONTROL
+        if i == c'"' or i == c'\\' or i == c']':
+            CLASSES[i] |= ESCAPED
+    text = b"0123456789ABCDEF"
+    memcpy(HEX_DIGITS, <const char *> text, 16)
+    text = b"".join(b"%02d" % i for i in range(100))
+    memcpy(DIGIT_PAIRS, <const char *> text, 200)
+    text = b"JanFebMarAprMayJunJulAugSepOctNovDec"
+    memcpy(MONTHS, <const char *> text, 36)
+
+_fill_tables()
+
+
+cdef struct Writer:                 # `at` <= `end` always; `end` is where the LF must still fit
+    char *at
+    char *end
+
+
+# Every put_* returns 1, or 0 when the line is full and formatting must stop.
+
+cdef inline bint put_byte(Writer *writer, char byte) noexcept nogil:
+    if writer.at == writer.end:
+        return False
+    writer.at[0] = byte
+    writer.at += 1
+    return True
+
+
+cdef inline bint put_raw(Writer *writer, const char *data, size_t length) noexcept nogil:
+    cdef size_t space = <size_t> (writer.end - writer.at)
+    cdef size_t count = length if length <= space else space
+    if count:
+        memcpy(writer.at, data, count)
+        writer.at += count
+    return count == length
+
+
+cdef inline bint put_whole(Writer *writer, const char *data, size_t length) noexcept nogil:
+    if <size_t> (writer.end - writer.at) < length:
+        return False
+    memcpy(writer.at, data, length)
+    writer.at += length
+    return True
+
+
+cdef inline bint put_number(Writer *writer, uint64_t value) noexcept nogil:
+    cdef char digits[20]
+    cdef int first = 20
+    cdef uint32_t pair
+    while value >= 100:
+        pair = <uint32_t> (value % 100) * 2
+        value //= 100
+        first -= 2
+        memcpy(&digits[first], &DIGIT_PAIRS[pair], 2)
+    if value >= 10:
+        first -= 2
+        memcpy(&digits[first], &DIGIT_PAIRS[value * 2], 2)
+    else:
+        first -= 1
+        digits[first] = <char> (c'0' + value)
+    return put_whole(writer, &digits[first], 20 - first)
+
+
+cdef inline bint put_signed(Writer *writer, int64_t value) noexcept nogil:
+    cdef char *start = writer.at
+    if value >= 0:
+        return put_number(writer, <uint64_t> value)
+    if put_byte(writer, c'-') and put_number(writer, ~<uint64_t> value + 1):
+        return True
+    writer.at = start
+    return False
+
+
+cdef bint put_hex(Writer *writer, uint64_t value) noexcept nogil:
+    """At least four upper-case digits."""
+    cdef char digits[16]
+    cdef int first = 16
+    while value or first > 12:
+        first -= 1
+        digits[first] = HEX_DIGITS[value & 15]
+        value >>= 4
+    return put_whole(writer, &digits[first], 16 - first)
+
+
+cdef inline bint put_counter(Writer *writer, uint64_t value, uint8_t flags) noexcept nogil:
+    return put_hex(writer, value) if flags & LOG_HEX else put_number(writer, value)
+
+
+cdef bint put_encoded(Writer *writer, const char *data, size_t length, uint8_t mask) noexcept nogil:
+    """Text with the bytes of the classes in `mask` encoded; an encoded byte is written whole or not at all."""
+    cdef size_t i
+    cdef uint8_t byte, found
+    cdef char *at = writer.at
+    cdef char *end = writer.end
+    for i in range(length):
+        byte = <uint8_t> data[i]
+        found = CLASSES[byte] & mask
+        if not found:
+            if at == end:
+                break
+            at[0] = <char> byte
+            at += 1
+        elif found == ESCAPED:
+            if end - at < 2:
+                break
+            at[0] = c'\\'
+            at[1] = <char> byte
+            at += 2
+        else:
+            if end - at < 3:
+                break
+            at[0] = c'#'
+            at[1] = HEX_DIGITS[byte >> 4]
+            at[2] = HEX_DIGITS[byte & 15]
+            at += 3
+    else:
+        writer.at = at
+        return True
+    writer.at = at
+    return False
+
+
+cdef inline uint8_t mask_of(uint8_t mask, uint8_t flags) noexcept nogil:
+    return mask | ESCAPED if flags & LOG_ESCAPE else mask
+
+
+cdef bint put_absent(Writer *writer, uint8_t flags) noexcept nogil:
+    return put_whole(writer, b'""', 2) if flags & LOG_QUOTE else put_byte(writer, c'-')
+
+
+cdef bint put_text(Writer *writer, const char *data, size_t length, uint8_t flags) noexcept nogil:
+    if data == NULL or length == 0:
+        return put_absent(writer, flags)
+    if flags & LOG_QUOTE and not put_byte(writer, c'"'):
+        return False
+    if not put_encoded(writer, data, length, mask_of(CONTROL, flags)):
+        return False
+    return not flags & LOG_QUOTE or put_byte(writer, c'"')
+
+
+# --- names and addresses -------------------------------------------------------------------------------------------
+
+cdef bint put_listener(Writer *writer, const LogRecord *record, bint transport, uint8_t flags) noexcept nogil:
+    if record.listener.length == 0:
+        return put_absent(writer, flags)
+    if flags & LOG_QUOTE and not put_byte(writer, c'"'):
+        return False
+    if not put_encoded(writer, record.listener.data, record.listener.length, mask_of(CONTROL, flags)):
+        return False
+    if transport and record.tls and not put_byte(writer, c'~'):
+        return False
+    return not flags & LOG_QUOTE or put_byte(writer, c'"')
+
+
+cdef bint put_pool(Writer *writer, const LogRecord *record, uint8_t flags) noexcept nogil:
+    cdef uint8_t mask = mask_of(CONTROL, flags)
+    if record.pool.length == 0:
+        return put_listener(writer, record, False, flags)
+    if flags & LOG_QUOTE and not put_byte(writer, c'"'):
+        return False
+    if not (put_encoded(writer, record.pool.data, record.pool.length, mask) and put_byte(writer, c':')
+            and put_encoded(writer, record.listener.data, record.listener.length, mask)):
+        return False
+    return not flags & LOG_QUOTE or put_byte(writer, c'"')
+
+
+cdef inline char *write_octet(char *at, uint32_t value) noexcept nogil:
+    if value >= 100:
+        at[0] = <char> (c'0' + value // 100)
+        memcpy(at + 1, &DIGIT_PAIRS[value % 100 * 2], 2)
+        return at + 3
+    if value >= 10:
+        memcpy(at, &DIGIT_PAIRS[value * 2], 2)
+        return at + 2
+    at[0] = <char> (c'0' + value)
+    return at + 1
+
+
+cdef char *write_ipv4(char *at, const uint8_t *address) noexcept nogil:
+    cdef int i
+    for i in range(4):
+        if i:
+            at[0] = c'.'
+            at += 1
+        at = write_octet(at, address[i])
+    return at
+
+
+cdef char *write_ipv6(char *at, const uint8_t *address) noexcept nogil:
+    """RFC 5952, with the dotted tail that inet_ntop(3) gives to mapped and compatible addresses; at most 45 bytes."""
+    cdef uint32_t words[8]
+    cdef uint32_t word
+    cdef int i, shift
+    cdef int run = 0
+    cdef int best = -1
+    cdef int best_length = 1        # a single zero group is not shortened
+    cdef bint started
+    for i in range(8):
+        words[i] = (<uint32_t> address[2 * i] << 8) | address[2 * i + 1]
+        run = run + 1 if words[i] == 0 else 0
+        if run > best_length:
+            best_length = run
+            best = i - run + 1
+    i = 0
+    while i < 8:
+        if i == best:
+            at[0] = c':'
+            at += 1
+            if i + best_length == 8:
+                at[0] = c':'
+                at += 1
+            i += best_length
+            continue
+        if i:
+            at[0] = c':'
+            at += 1
+        if i == 6 and best == 0 and (best_length == 6 or (best_length == 5 and words[5] == 0xFFFF)):
+            return write_ipv4(at, address + 12)
+        word = words[i]
+        started = False
+        for shift in range(12, -4, -4):
+            if started or shift == 0 or word >> shift:
+                at[0] = HEX_DIGITS[(word >> shift) & 15] | 0x20     # lower case; digits keep that bit anyway
+                at += 1
+                started = True
+        i += 1
+    return at
+
+
+cdef bint put_address(Writer *writer, const LogAddress *address, uint8_t flags) noexcept nogil:
+    cdef char text[48]
+    cdef char *at = text
+    cdef int i
+    if address.address == NULL:
+        return put_absent(writer, flags)
+    if flags & LOG_HEX:             # HAProxy does not quote this form
+        for i in range(address.length):
+            text[2 * i] = HEX_DIGITS[address.address[i] >> 4]
+            text[2 * i + 1] = HEX_DIGITS[address.address[i] & 15]
+        return put_whole(writer, text, 2 * <size_t> address.length)
+    if flags & LOG_QUOTE:
+        at[0] = c'"'
+        at += 1
+    at = write_ipv4(at, address.address) if address.length == 4 else write_ipv6(at, address.address)
+    if flags & LOG_QUOTE:
+        at[0] = c'"'
+        at += 1
+    return put_whole(writer, text, <size_t> (at - text))
+
+
+cdef bint put_port(Writer *writer, const LogAddress *address, uint8_t flags) noexcept nogil:
+    return put_absent(writer, flags) if address.address == NULL else put_counter(writer, address.port, flags)
+
+
+cdef bint put_sample_number(Writer *writer, uint64_t value, uint8_t flags) noexcept nogil:
+    """A numeric sample is a string by then: +Q quotes it, +X does nothing."""
+    cdef char text[24]
+    cdef Writer inner
+    inner.at = text
+    inner.end = text + 24
+    put_number(&inner, value)
+    return put_text(writer, text, <size_t> (inner.at - text), flags)
+
+
+# --- time ----------------------------------------------------------------------------------------------------------
+
+cdef inline void write_pair(char *at, uint32_t value) noexcept nogil:
+    memcpy(at, &DIGIT_PAIRS[value % 100 * 2], 2)
+
+
+cdef void write_date(char *at, const tm *parts) noexcept nogil:
+    """`20/Nov/2026:18:`, 15 bytes."""
+    cdef uint32_t year = <uint32_t> (parts.tm_year + 1900)
+    write_pair(at, parts.tm_mday)
+    at[2] = c'/'
+    memcpy(at + 3, &MONTHS[parts.tm_mon * 3], 3)
+    at[6] = c'/'
+    write_pair(at + 7, year // 100)
+    write_pair(at + 9, year)
+    at[11] = c':'
+    write_pair(at + 12, parts.tm_hour)
+    at[14] = c':'
+
+
+cdef void fill_quarter(LogQuarter *slot, int64_t second, const tm *parts) noexcept nogil:
+    cdef long offset = parts.tm_gmtoff // 60
+    write_date(slot.date, parts)
+    memcpy(slot.stamp, &MONTHS[parts.tm_mon * 3], 3)
+    slot.stamp[3] = c' '
+    slot.stamp[4] = <char> (c'0' + parts.tm_mday // 10) if parts.tm_mday >= 10 else c' '
+    slot.stamp[5] = <char> (c'0' + parts.tm_mday % 10)
+    slot.stamp[6] = c' '
+    write_pair(&slot.stamp[7], parts.tm_hour)
+    slot.stamp[9] = c':'
+    slot.zone[0] = c'+' if offset >= 0 else c'-'
+    offset = offset if offset >= 0 else -offset
+    write_pair(&slot.zone[1], <uint32_t> (offset // 60))
+    write_pair(&slot.zone[3], <uint32_t> (offset % 60))
+    slot.minute = <uint8_t> parts.tm_min
+    slot.quarter = second // 900 + 1
+
+
+cdef const LogQuarter *find_quarter(LogClock *clock, int64_t second, uint32_t *minute,
+                                    uint32_t *rest) noexcept nogil:
+    """The slot of a moment, with its minute and second. Offsets from UTC change on quarters of an hour, in every zone
+    in use; a made-up zone with odd minutes is converted each time instead."""
+    cdef LogQuarter *slot
+    cdef int64_t quarter
+    cdef time_t moment
+    cdef tm parts
+    if second < 0 or second >= <int64_t> 253402214400LL:      # years of four digits
+        second = 0
+    quarter = second // 900
+    slot = &clock.quarters[quarter % CLOCK_SLOTS]
+    rest[0] = <uint32_t> (second % 60)
+    if slot.quarter != quarter + 1:
+        moment = second
+        memset(&parts, 0, sizeof(parts))
+        localtime_r(&moment, &parts)
+        fill_quarter(slot, second, &parts)
+        minute[0] = <uint32_t> parts.tm_min
+        if parts.tm_gmtoff % 900 != 0:
+            slot.quarter = 0
+            rest[0] = <uint32_t> parts.tm_sec
+            return slot
+        slot.minute = <uint8_t> (parts.tm_min - parts.tm_min % 15)
+    minute[0] = slot.minute + <uint32_t> (second % 900) // 60
+    return slot
+
+
+cdef bint put_date(Writer *writer, LogClock *clock, int64_t moment_us, bint local_form) noexcept nogil:
+    """`20/Nov/2026:18:13:08.012`, or with the offset from UTC `20/Nov/2026:18:13:08 +0100`."""
+    cdef char text[26]
+    cdef uint32_t minute, second, milliseconds
+    cdef const LogQuarter *slot = find_quarter(clock, moment_us // 1000000, &minute, &second)
+    memcpy(text, slot.date, 15)
+    write_pair(text + 15, minute)
+    text[17] = c':'
+    write_pair(text + 18, second)
+    if local_form:
+        text[20] = c' '
+        memcpy(text + 21, slot.zone, 5)
+        return put_whole(writer, text, 26)
+    milliseconds = <uint32_t> (moment_us // 1000 % 1000) if moment_us >= 0 else 0
+    text[20] = c'.'
+    text[21] = <char> (c'0' + milliseconds // 100)
+    write_pair(text + 22, milliseconds)
+    return put_whole(writer, text, 24)
+
+
+cdef bint put_date_gmt(Writer *writer, int64_t moment_us) noexcept nogil:
+    cdef char text[26]
+    cdef tm parts
+    cdef time_t moment = moment_us // 1000000
+    if moment < 0 or moment >= <int64_t> 253402214400LL:
+        moment = 0
+    memset(&parts, 0, sizeof(parts))
+    gmtime_r(&moment, &parts)
+    write_date(text, &parts)
+    write_pair(text + 15, parts.tm_min)
+    text[17] = c':'
+    write_pair(text + 18, parts.tm_sec)
+    memcpy(text + 20, b" +0000", 6)
+    return put_whole(writer, text, 26)
+
+
+cdef bint put_milliseconds(Writer *writer, int64_t moment_us, uint8_t flags) noexcept nogil:
+    cdef char text[3]
+    cdef uint32_t milliseconds = <uint32_t> (moment_us // 1000 % 1000) if moment_us >= 0 else 0
+    if flags & LOG_HEX:             # HAProxy: %02X
+        text[0] = HEX_DIGITS[milliseconds >> 8]
+        text[1] = HEX_DIGITS[(milliseconds >> 4) & 15]
+        text[2] = HEX_DIGITS[milliseconds & 15]
+        return put_whole(writer, text, 3) if milliseconds > 0xFF else put_whole(writer, text + 1, 2)
+    text[0] = <char> (c'0' + milliseconds // 100)
+    write_pair(text + 1, milliseconds)
+    return put_whole(writer, text, 3)
+
+
+cdef inline int64_t since_accept(const LogRecord *record) noexcept nogil:
+    """Milliseconds from accept to the first byte of the request."""
+    cdef int64_t wait = 0
+    if record.handshake_ms > 0:
+        wait += record.handshake_ms
+    if record.idle_ms > 0:
+        wait += record.idle_ms
+    return wait
+
+
+cdef int64_t data_time(const LogRecord *record) noexcept nogil:
+    if record.response_ms < 0:
+        return -1
+    return (record.total_ms - since_accept(record) - (record.request_ms if record.request_ms > 0 else 0)
+            - (record.queue_ms if record.queue_ms > 0 else 0) - (record.connect_ms if record.connect_ms > 0 else 0)
+            - record.response_ms)
+
+
+# --- the request line ----------------------------------------------------------------------------------------------
+
+cdef bint put_request(Writer *writer, const LogRecord *record, uint8_t code, uint8_t flags) noexcept nogil:
+    """The request line or a part of it. Parts are split at spaces, so any bytes will do; a line cut before its version
+    is HTTP/0.9, as in HAProxy."""
+    cdef const char *at = record.request_line.data
+    cdef size_t length = record.request_line.length
+    cdef const char *end
+    cdef const char *stop
+    cdef const char *mark
+    if at == NULL:
+        at = b"<BADREQ>"
+        length = 8
+    elif code != REQUEST_LINE:
+        if length > REQUEST_LINE_LIMIT:
+            length = REQUEST_LINE_LIMIT
+        end = at + length
+        stop = <const char *> memchr(at, c' ', <size_t> (end - at))
+        if stop == NULL:
+            stop = end
+        if code != METHOD:
+            at = stop + 1 if stop < end else end
+            stop = <const char *> memchr(at, c' ', <size_t> (end - at))
+            if stop == NULL:
+                stop = end
+            if code == VERSION:
+                at = stop + 1 if stop < end else end
+                stop = end
+                if at == end:
+                    at = b"HTTP/0.9"
+                    stop = at + 8
+            elif code != TARGET:
+                mark = <const char *> memchr(at, c'?', <size_t> (stop - at))
+                if code == QUERY:
+                    at = mark if mark != NULL else stop
+                else:
+                    if mark != NULL:
+                        stop = mark
+                    if code == PATH:
+                        at = skip_authority(at, stop)
+        length = <size_t> (stop - at)
+    elif length > REQUEST_LINE_LIMIT:
+        length = REQUEST_LINE_LIMIT
+    if flags & LOG_QUOTE and not put_byte(writer, c'"'):
+        return False
+    if not put_encoded(writer, at, length, mask_of(IN_REQUEST, flags)):
+        return False
+    return not flags & LOG_QUOTE or put_byte(writer, c'"')
+
+
+cdef const char *skip_authority(const char *at, const char *stop) noexcept nogil:
+    """Start of the path of `http://host/path`; a target without a scheme stays as it is."""
+    cdef const char *scan = at
+    if at == stop or at[0] == c'/' or at[0] == c'*':
+        return at
+    while scan + 3 <= stop:
+        if scan[0] == c'/':
+            return at
+        if scan[0] == c':' and scan[1] == c'/' and scan[2] == c'/':
+            scan += 3
+            while scan < stop and scan[0] != c'/':
+                scan += 1
+            return scan
+        scan += 1
+    return at
+
+
+# --- the line ------------------------------------------------------------------------------------------------------
+
+cdef bint put_termination(Writer *writer, const LogRecord *record, int count) noexcept nogil:
+    cdef char text[4]
+    cdef int i
+    for i in range(count):
+        text[i] = record.termination[i] if 32 < record.termination[i] < 127 else c'-'
+    return put_whole(writer, text, <size_t> count)
+
+
+cdef bint put_header(Writer *writer, const LogFormat *format, LogClock *clock, int64_t now_s) noexcept nogil:
+    cdef char text[15]
+    cdef uint32_t minute, second
+    cdef const LogQuarter *slot = find_quarter(clock, now_s, &minute, &second)
+    memcpy(text, slot.stamp, 10)
+    write_pair(text + 10, minute)
+    text[12] = c':'
+    write_pair(text + 13, second)
+    return (put_raw(writer, format.bytes + format.priority, format.priority_length)
+            and put_raw(writer, text, 15)
+            and put_raw(writer, format.bytes + format.tag, format.tag_length))
+
+
+cdef bint put_variable(Writer *w, const LogOp *op, const LogRecord *r, LogClock *clock) noexcept nogil:
+    """The one switch over all variables: long because it is the inner loop."""
+    cdef uint8_t code = op.code
+    cdef uint8_t flags = op.flags
+    if code == LISTENER:
+        return put_listener(w, r, False, flags)
+    elif code == LISTENER_TRANSPORT:
+        return put_listener(w, r, True, flags)
+    elif code == POOL:
+        return put_pool(w, r, flags)
+    elif code == MEMBER:
+        if r.member.length:
+            return put_text(w, r.member.data, r.member.length, flags)
+        return put_text(w, b"<NOSRV>", 7, flags)
+    elif code == CLIENT_ADDRESS:
+        return put_address(w, &r.client, flags)
+    elif code == CLIENT_PORT:
+        return put_port(w, &r.client, flags)
+    elif code == BIND_ADDRESS:
+        return put_address(w, &r.bind, flags)
+    elif code == BIND_PORT:
+        return put_port(w, &r.bind, flags)
+    elif code == SOURCE_ADDRESS:
+        return put_address(w, &r.source, flags)
+    elif code == SOURCE_PORT:
+        return put_port(w, &r.source, flags)
+    elif code == TARGET_ADDRESS:
+        return put_address(w, &r.target, flags)
+    elif code == TARGET_PORT:
+        return put_port(w, &r.target, flags)
+    elif code == CLIENT_ADDRESS_SAMPLE:
+        return put_address(w, &r.client, flags & LOG_QUOTE)
+    elif code == BIND_ADDRESS_SAMPLE:
+        return put_address(w, &r.bind, flags & LOG_QUOTE)
+    elif code == CLIENT_PORT_SAMPLE:
+        return put_absent(w, flags) if r.client.address == NULL else put_sample_number(w, r.client.port, flags)
+    elif code == BIND_PORT_SAMPLE:
+        return put_absent(w, flags) if r.bind.address == NULL else put_sample_number(w, r.bind.port, flags)
+    elif code == BYTES_OUT:
+        return put_number(w, r.bytes_out)
+    elif code == BYTES_IN:
+        return put_number(w, r.bytes_in)
+    elif code == STATUS:
+        return put_signed(w, r.status)
+    elif (code == REQUEST_LINE or code == METHOD or code == TARGET or code == TARGET_NO_QUERY or code == PATH
+          or code == QUERY or code == VERSION):
+        return put_request(w, r, code, flags)
+    elif code == DATE:
+        return put_date(w, clock, r.accept_wall_us, False)
+    elif code == DATE_GMT:
+        return put_date_gmt(w, r.accept_wall_us)
+    elif code == DATE_LOCAL:
+        return put_date(w, clock, r.accept_wall_us, True)
+    elif code == REQUEST_DATE:
+        return put_date(w, clock, r.accept_wall_us + since_accept(r) * 1000, False)
+    elif code == REQUEST_DATE_GMT:
+        return put_date_gmt(w, r.accept_wall_us + since_accept(r) * 1000)
+    elif code == REQUEST_DATE_LOCAL:
+        return put_date(w, clock, r.accept_wall_us + since_accept(r) * 1000, True)
+    elif code == EPOCH:
+        return put_counter(w, <uint64_t> (r.accept_wall_us // 1000000 if r.accept_wall_us > 0 else 0), flags)
+    elif code == MILLISECONDS:
+        return put_milliseconds(w, r.accept_wall_us, flags)
+    elif code == TIME_TOTAL:
+        return put_signed(w, r.total_ms)
+    elif code == TIME_USER:
+        return put_signed(w, r.total_ms - (r.idle_ms if r.idle_ms > 0 else 0))
+    elif code == TIME_ACTIVE:
+        return put_signed(w, r.total_ms - since_accept(r))
+    elif code == TIME_HANDSHAKE:
+        return put_signed(w, r.handshake_ms)
+    elif code == TIME_IDLE:
+        return put_signed(w, r.idle_ms)
+    elif code == TIME_REQUEST:
+        return put_signed(w, r.request_ms)
+    elif code == TIME_REQUEST_SINCE_ACCEPT:
+        return put_signed(w, r.request_ms + since_accept(r) if r.request_ms >= 0 else -1)
+    elif code == TIME_QUEUE:
+        return put_signed(w, r.queue_ms)
+    elif code == TIME_CONNECT:
+        return put_signed(w, r.connect_ms)
+    elif code == TIME_RESPONSE:
+        return put_signed(w, r.response_ms)
+    elif code == TIME_DATA:
+        return put_signed(w, data_time(r))
+    elif code == TERMINATION:
+        return put_termination(w, r, 2)
+    elif code == TERMINATION_COOKIE:
+        return put_termination(w, r, 4)
+    elif code == PROCESS_CONNECTIONS:
+        return put_number(w, r.process_connections)
+    elif code == LISTENER_CONNECTIONS:
+        return put_number(w, r.listener_connections)
+    elif code == POOL_CONNECTIONS:
+        return put_number(w, r.pool_connections)
+    elif code == MEMBER_CONNECTIONS:
+        return put_number(w, r.member_connections)
+    elif code == RETRIES:
+        return (not r.redispatched or put_byte(w, c'+')) and put_number(w, r.retries)
+    elif code == MEMBER_QUEUE:
+        return put_number(w, r.member_queue)
+    elif code == POOL_QUEUE:
+        return put_number(w, r.pool_queue)
+    elif code == LINE_NUMBER:
+        return put_counter(w, r.line_number, flags)
+    elif code == REQUEST_NUMBER:
+        return put_counter(w, r.request_number, flags)
+    elif code == UNIQUE_ID:
+        return put_text(w, r.unique_id.data, r.unique_id.length, flags)
+    elif code == TLS:
+        return put_sample_number(w, 1 if r.tls else 0, flags)
+    elif code == TLS_VERIFY:
+        return put_sample_number(w, r.tls_verify, flags) if r.tls else put_absent(w, flags)
+    elif code == TLS_DN:
+        return put_text(w, r.tls_dn.data, r.tls_dn.length if r.tls else 0, flags)
+    elif code == TLS_VERSION:
+        return put_text(w, r.tls_version.data, r.tls_version.length, flags)
+    elif code == TLS_CIPHER:
+        return put_text(w, r.tls_cipher.data, r.tls_cipher.length, flags)
+    elif code == EMPTY:
+        return True
+    return put_absent(w, flags)
+
+
+cdef int64_t format_line(const LogFormat *format, const LogRecord *record, LogClock *clock, int64_t now_s,
+                         char *out, uint32_t room) noexcept nogil:
+    cdef Writer writer
+    cdef const LogOp *op = format.ops
+    if room == 0:
+        return 0
+    writer.at = out
+    writer.end = out + room - 1
+    if put_header(&writer, format, clock, now_s):
+        while put_raw(&writer, format.bytes + op.literal, op.literal_length) and op.code != END:
+            if not put_variable(&writer, op, record, clock):
+                break
+            op += 1
+    writer.at[0] = c'\n'
+    return writer.at + 1 - out
+
+
+# --- compiling -----------------------------------------------------------------------------------------------------
+
+cdef bytes _printable(bytes text):
+    """Literals may not smuggle control characters either."""
+    return b"".join(b"#%02X" % byte if byte < 32 or byte == 127 else bytes([byte]) for byte in text)
+
+
+cdef bytes _constant(int code, int flags, long pid, bytes host):
+    """Text of a variable that never changes, or None."""
+    if code == PROCESS_ID:
+        return b"%04X" % pid if flags & LOG_HEX else b"%d" % pid
+    if code == HOST_NAME:
+        if flags & LOG_ESCAPE:
+            host = b"".join(b"\\%c" % byte if byte in b'"\\]' else bytes([byte]) for byte in host)
+        return b'"%b"' % host if flags & LOG_QUOTE else host or b"-"
+    return None
+
+
+cdef LogFormat *compile_format(object segments, int facility, bytes tag, long pid, bytes host) except NULL:
+    cdef LogFormat *format
+    cdef list ops = []              # (code, flags, offset, length)
+    cdef bytearray blob = bytearray()
+    cdef bytes literal = b""
+    cdef Py_ssize_t i
+    if not 0 <= facility <= 23:
+        raise ValueError(f"syslog facility out of range: {facility}")
+    for before, name, flags in segments:
+        code = END if name is None else _CODES.get(name, ABSENT)
+        literal += _printable(before)
+        constant = _constant(code, flags, pid, host)
+        if constant is not None:
+            literal += _printable(constant)
+        elif code != END:
+            ops.append((code, flags, len(blob), len(literal)))
+            blob += literal
+            literal = b""
+    ops.append((END, 0, len(blob), len(literal)))
+    blob += literal
+    priority = b"<%d>" % (facility * 8 + 6)
+    mark = _printable(b" %b[%d]: " % (tag, pid))
+
+    format = <LogFormat *> calloc(1, sizeof(LogFormat))
+    if format == NULL:
+        raise MemoryError
+    format.ops = <LogOp *> calloc(len(ops), sizeof(LogOp))
+    format.priority = <uint32_t> len(blob)
+    format.priority_length = <uint32_t> len(priority)
+    blob += priority
+    format.tag = <uint32_t> len(blob)
+    format.tag_length = <uint32_t> len(mark)
+    blob += mark
+    format.bytes = <char *> malloc(len(blob))
+    if format.ops == NULL or format.bytes == NULL:
+        release_format(format)
+        raise MemoryError
+    memcpy(format.bytes, <const char *> blob, len(blob))
+    for i in range(len(ops)):
+        format.ops[i].code, format.ops[i].flags, format.ops[i].literal, format.ops[i].literal_length = ops[i]
+    return format
+
+
+cdef void release_format(LogFormat *format) noexcept nogil:
+    if format != NULL:
+        free(format.ops)
+        free(format.bytes)
+        free(format)
+
+
+# --- Python face ---------------------------------------------------------------------------------------------------
+
+cdef void _borrow(LogText *text, bytes value):
+    text.data = NULL if value is None else <const char *> value
+    text.length = 0 if value is None else <uint32_t> len(value)
+
+
+cdef void _borrow_address(LogAddress *address, bytes value, port):
+    address.address = NULL if value is None else <const uint8_t *> <const char *> value
+    address.length = 0 if value is None else <uint8_t> len(value)
+    address.port = port
+
+cdef tuple _TEXTS = ("listener", "pool", "member", "request_line", "unique_id", "tls_dn", "tls_version", "tls_cipher")
+cdef tuple _ADDRESSES = ("client", "bind", "source", "target")
+cdef dict _NUMBERS = {
+    "accept_wall_us": 0, "total_ms": 0, "handshake_ms": 0, "idle_ms": 0, "request_ms": 0, "queue_ms": -1,
+    "connect_ms": -1, "response_ms": -1, "status": -1, "bytes_out": 0, "bytes_in": 0, "tls": 0, "tls_verify": 0,
+    "process_connections": 0, "listener_connections": 0, "pool_connections": 0, "member_connections": 0, "retries": 0,
+    "redispatched": 0, "member_queue": 0, "pool_queue": 0, "line_number": 0, "request_number": 0,
+}
+
+
+cdef class LogProgram:
+    """A compiled format. The engine reads `format` and keeps a reference to this object for as long as it uses it.
+
+    Args:
+        segments: (literal, variable or None, flags) as `amphorad.proxy.log_format.parse` gives them.
+        facility: syslog facility, 0-23.
+        tag, pid: of the datagram's header; `pid` is %pid too.
+        host: %H.
+
+    Raises:
+        ValueError: facility out of range.
+    """
+
+    def __cinit__(self, segments, *, int facility, bytes tag, long pid, bytes host):
+        memset(&self.clock, 0, sizeof(LogClock))
+        self.format = compile_format(segments, facility, tag, pid, host)
+
+    def __dealloc__(self):
+        release_format(self.format)
+
+    def line(self, *, int64_t now_s=0, uint32_t room=DATAGRAM_LIMIT, bytes termination=b"----", **values):
+        """The datagram for a record given by the names of its fields; an address is (packed bytes, port)."""
+        cdef LogRecord record
+        fill_record(&record, values, termination)
+        cdef bytearray out = bytearray(room + 16)       # the tail shows whether anything was written beyond `room`
+        cdef int64_t length = format_line(self.format, &record, &self.clock, now_s, <char *> out, room)
+        assert length <= room and not any(out[length:]), "written beyond the line"
+        return bytes(out[:length])
+
+    def repeat(self, uint64_t times, *, int64_t now_s=0, bytes termination=b"----", **values):
+        """Formats the same record `times` times with the interpreter lock released, for benchmarks; returns its length."""
+        cdef LogRecord record
+        cdef char out[DATAGRAM_LIMIT]
+        cdef uint64_t i
+        cdef int64_t length = 0
+        fill_record(&record, values, termination)
+        with nogil:
+            for i in range(times):
+                record.accept_wall_us += 1000
+                length = format_line(self.format, &record, &self.clock, record.accept_wall_us // 1000000, out,
+                                     DATAGRAM_LIMIT)
+        return length
+
+
+cdef int fill_record(LogRecord *record, dict values, bytes termination) except -1:
+    """Borrows from `values`, which the caller keeps."""
+    unknown = values.keys() - set(_TEXTS) - set(_ADDRESSES) - _NUMBERS.keys()
+    if unknown:
+        raise TypeError(f"unknown fields: {sorted(unknown)}")
+    if len(termination) != 4:
+        raise ValueError("termination has four letters")
+    memset(record, 0, sizeof(LogRecord))
+    memcpy(record.termination, <const char *> termination, 4)
+    cdef LogText *texts[8]
+    texts[:] = [&record.listener, &record.pool, &record.member, &record.request_line, &record.unique_id,
+                &record.tls_dn, &record.tls_version, &record.tls_cipher]
+    cdef LogAddress *addresses[4]
+    addresses[:] = [&record.client, &record.bind, &record.source, &record.target]
+    cdef int i
+    for i in range(8):
+        _borrow(texts[i], values.get(_TEXTS[i]))
+    for i in range(4):
+        address, port = values.get(_ADDRESSES[i]) or (None, 0)
+        if address is not None and len(address) not in (4, 16):
+            raise ValueError("an address has 4 or 16 bytes")
+        _borrow_address(addresses[i], address, port)
+    numbers = _NUMBERS | values
+    record.accept_wall_us = numbers["accept_wall_us"]
+    record.total_ms = numbers["total_ms"]
+    record.handshake_ms = numbers["handshake_ms"]
+    record.idle_ms = numbers["idle_ms"]
+    record.request_ms = numbers["request_ms"]
+    record.queue_ms = numbers["queue_ms"]
+    record.connect_ms = numbers["connect_ms"]
+    record.response_ms = numbers["response_ms"]
+    record.status = numbers["status"]
+    record.bytes_out = numbers["bytes_out"]
+    record.bytes_in = numbers["bytes_in"]
+    record.tls = numbers["tls"]
+    record.tls_verify = numbers["tls_verify"]
+    record.process_connections = numbers["process_connections"]
+    record.listener_connections = numbers["listener_connections"]
+    record.pool_connections = numbers["pool_connections"]
+    record.member_connections = numbers["member_connections"]
+    record.retries = numbers["retries"]
+    record.redispatched = numbers["redispatched"]
+    record.member_queue = numbers["member_queue"]
+    record.pool_queue = numbers["pool_queue"]
+    record.line_number = numbers["line_number"]
+    record.request_number = numbers["request_number"]
+    return 0
