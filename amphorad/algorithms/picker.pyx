@@ -6,17 +6,23 @@ from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy
 
 from amphorad.algorithms.least_connections cimport pick_least_connections
+from amphorad.algorithms.maglev cimport build_maglev_table, pick_maglev
+from amphorad.algorithms.python_picker cimport adopt_algorithm, disown_algorithm
 from amphorad.algorithms.round_robin cimport pick_rotation
 from amphorad.algorithms.shared_memory cimport leave
 from amphorad.algorithms.source_ip_hash cimport build_source_table, pick_source
 from amphorad.algorithms.weighted_round_robin cimport pick_smooth, settle_credits
 
+from amphorad.algorithms.registry import BUILT_IN
+
 __all__: list[str] = []
 
-BUILT_IN = ("least_connections", "round_robin", "source_ip_hash", "weighted_round_robin")
+MAX_WEIGHT = 256        # Octavia API, member weight; HAProxy configuration manual 5.2, weight
 
 
 cdef void release_picker(Picker *self) noexcept nogil:
+    if self.python != NULL:
+        disown_algorithm(self)
     free(self.weights)
     free(self.loads)
     free(self.table)
@@ -50,28 +56,57 @@ cdef Picker *allocate(uint32_t count, const uint32_t *weights, MemberLoad **load
     return self
 
 
-cdef Picker *build_picker(str name, uint32_t count, const uint32_t *weights, MemberLoad **loads,
-                          PickerShared *shared, object member_names) except NULL:
-    cdef Picker *self
+cdef int _choose_algorithm(Picker *self, str name, object member_names) except -1:
+    """Set `pick` and what it needs. Raises: ValueError, MemoryError."""
     cdef int failed = 0
-    if name not in BUILT_IN:
-        raise ValueError(f"unknown algorithm {name!r}; known are {', '.join(BUILT_IN)}")
-    self = allocate(count, weights, loads, shared)
     if name == "least_connections":
         self.pick = pick_least_connections
     elif name == "source_ip_hash":
         self.pick = pick_source
         with nogil:
             failed = build_source_table(self)
+        if failed:
+            raise MemoryError
+    elif name == "maglev":
+        self.pick = pick_maglev
+        build_maglev_table(self, member_names)
     elif name == "round_robin" and weights_are_equal(self):
         self.pick = pick_rotation
-    else:
+    elif name in BUILT_IN:
         self.pick = pick_smooth
         with nogil:
             settle_credits(self)
-    if failed:
+    else:
+        adopt_algorithm(self, name, member_names)
+    return 0
+
+
+cdef Picker *build_picker(str name, uint32_t count, const uint32_t *weights, MemberLoad **loads,
+                          PickerShared *shared, object member_names) except NULL:
+    """A picker over `count` members, to be freed by its `release`.
+
+    Args:
+        name: one of `amphorad.algorithms.names()`.
+        weights: 1 to 256 each; both arrays are copied, what `loads` and `shared` point at must outlive the picker.
+        member_names: a sequence of member ids in the same order, or None; `maglev` needs them.
+
+    Raises:
+        ValueError: unknown name, a weight out of range, names that do not fit the members.
+        MemoryError: there is no memory for the picker or its table.
+    """
+    cdef Picker *self
+    cdef uint32_t index
+    if member_names is not None and len(member_names) != count:
+        raise ValueError(f"{len(member_names)} names for {count} members")
+    for index in range(count):
+        if not 1 <= weights[index] <= MAX_WEIGHT:
+            raise ValueError(f"weight {weights[index]} of member {index} is not within 1..{MAX_WEIGHT}")
+    self = allocate(count, weights, loads, shared)
+    try:
+        _choose_algorithm(self, name, member_names)
+    except BaseException:
         release_picker(self)
-        raise MemoryError
+        raise
     return self
 
 
