@@ -1,1 +1,12 @@
-"""To be described by the package that fills it."""
+"""Protocol decisions without I/O: bytes in, offsets or an error out.
+
+Nothing here opens a socket, reads a clock, allocates or logs. The engine calls the C functions with the interpreter lock
+released; tests and fuzzers call thin Python faces of the same functions.
+
+- `http1`: heads of requests and responses, how their bodies are framed, chunked bodies, writing a head again.
+- `grammar`: byte classes and value grammars that `http1` is made of (declarations only, all inline).
+
+Data goes one way: the engine hands over the bytes that it received, gets a table of offsets or an error with the status
+to answer, and writes the next head from the same bytes. These modules do not decide where a request goes, do not add
+fields of their own, and do not repair: what two recipients could read differently is refused.
+"""

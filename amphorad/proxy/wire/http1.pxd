@@ -89,8 +89,8 @@ cdef struct Head:
     uint16_t method_length
     uint16_t target             # offset and length of the request target
     uint16_t target_length
-    uint16_t path               # offset of the path inside the target (after scheme and authority of an absolute form)
-    uint16_t path_length        # up to '?' or the target's end
+    uint16_t path               # offset, from the head's first byte too, of the path (in an absolute form: after the authority)
+    uint16_t path_length        # up to '?' or the target's end; 0 = "/" (absolute form without a path)
     uint16_t status             # responses
     uint16_t field_count
     uint16_t host               # index of the Host field + 1; 0 = none
@@ -106,6 +106,7 @@ cdef struct ChunkDecoder:       # zero bytes = ready for a chunked body
     uint8_t state
     uint8_t digits
     uint8_t trailer_fields
+    uint16_t name_length        # of the present trailer field's name
 
 # Head of a request. `length` bytes at `data`; the head may go on. Result: COMPLETE, NEED_MORE or an error.
 # `limit` bounds the head. A caller that gets NEED_MORE calls again with more bytes from the same start; `scanned`
@@ -122,7 +123,7 @@ cdef int parse_response(uint8_t *data, uint32_t length, uint32_t limit, uint32_t
 cdef int64_t feed_chunks(ChunkDecoder *decoder, const uint8_t *data, uint64_t length, int *done) noexcept nogil
 
 # Writes the start line, every field whose `drop` is 0, then `extra` (complete lines with CRLF, may be NULL) and the last
-# CRLF. `version_minor` replaces the version of the start line when it is not already that. Returns bytes written, or -1
-# when `room` is too small. `out` must not overlap `data`.
+# CRLF. The version of the start line becomes HTTP/1.1. Returns bytes written, or -1 when `room` is too small.
+# `data` is the first byte of the head (the parser's `data` + `skipped`). `out` must not overlap it.
 cdef int64_t write_head(const uint8_t *data, const Head *head, int is_request, const uint8_t *extra,
                         uint32_t extra_length, uint8_t *out, uint32_t room) noexcept nogil
