@@ -1,4 +1,6 @@
-from collections.abc import Buffer, Iterable, Sequence
+from collections.abc import Iterable, Sequence
+
+from typing_extensions import Buffer
 
 __all__ = ["BuiltPicker"]
 
@@ -54,3 +56,7 @@ class BuiltPicker:
     @property
     def table(self) -> list[int]:
         """Slot -> index of `source_ip_hash` and `maglev`; empty for the others."""
+
+    @property
+    def failures(self) -> int:
+        """Picks at which an algorithm written in Python failed, and rotation stepped in."""

@@ -6,6 +6,7 @@ from libc.stdint cimport int32_t, uint32_t, uint64_t, uintptr_t
 from libc.stdlib cimport free, malloc
 
 from amphorad.algorithms.picker cimport MemberLoad, PickKey, Picker, PickerShared, build_picker, reset_shared
+from amphorad.algorithms.python_picker cimport count_failures
 from amphorad.algorithms.shared_memory cimport add_relaxed, load_relaxed
 
 __all__ = ["BuiltPicker"]
@@ -116,3 +117,7 @@ cdef class BuiltPicker:
     @property
     def table(self):
         return [self._picker.table[index] for index in range(self._picker.table_size)]
+
+    @property
+    def failures(self):
+        return count_failures(self._picker)

@@ -8,7 +8,7 @@ import logging
 import operator
 
 from cpython.ref cimport Py_DECREF, Py_INCREF
-from libc.stdint cimport int32_t, uint32_t
+from libc.stdint cimport int32_t, uint32_t, uint64_t
 
 from amphorad.algorithms.picker cimport MemberLoad, PickKey, Picker
 from amphorad.algorithms.round_robin cimport pick_rotation
@@ -37,7 +37,7 @@ cdef class Adopted:
     cdef str name
     cdef object choose          # the algorithm's bound `pick`
     cdef list readers
-    cdef size_t failures        # picks that went to rotation instead
+    cdef uint64_t failures        # picks that went to rotation instead
 
 
 cdef int32_t _choose(Adopted adopted, const PickKey *key, uint32_t count) except -1:
@@ -121,3 +121,7 @@ cdef void disown_algorithm(Picker *self) noexcept nogil:
         _forget(<Adopted>self.python)
         Py_DECREF(<Adopted>self.python)
         self.python = NULL
+
+
+cdef uint64_t count_failures(Picker *self) noexcept:
+    return (<Adopted>self.python).failures if self.python != NULL else 0
