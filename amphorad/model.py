@@ -313,5 +313,6 @@ class LoadBalancer:
     stats_socket: str | None = None
     server_state_file: str | None = None
     threads: int | None = None
+    thread_cpus: tuple[int, ...] = ()
     tls_cache_blocks: int | None = None
     peers: tuple[Peer, ...] = ()
