@@ -1,0 +1,224 @@
+"""The data-plane process as the supervisor sees it: started, told, answered by, stopped, and its death noticed at once.
+
+One `DataPlaneProcess` is one process; the supervisor makes another one when it dies. The descriptors that it inherits are its end
+of the control socket and the board; listening sockets follow with each `Apply`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from amphorad.messages import (
+    VERSION,
+    Alarm,
+    Apply,
+    Channel,
+    Closed,
+    Hello,
+    MessageError,
+    Pulse,
+    Receipt,
+    SocketName,
+    Stop,
+    encode_load_balancer,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine, Sequence
+
+    from amphorad.model import Bind, LoadBalancer
+
+__all__ = ["DataPlaneDied", "DataPlaneProcess"]
+
+T = TypeVar("T")
+log = logging.getLogger(__name__)
+
+START_TIMEOUT_S = 30.0
+APPLY_TIMEOUT_S = 30.0
+KILL_AFTER_S = 5.0  # beyond the grace period
+
+
+class DataPlaneDied(Exception):
+    """The data-plane process ended, or does not answer, in the middle of something."""
+
+
+class DataPlaneProcess:
+    """One data-plane process. Make it with `start`, and always `kill` or `stop` it in the end.
+
+    Args:
+        arguments: command line options of `amphorad.proxy.process`, apart from the descriptors.
+        board: descriptor of the board.
+        on_alarm: gets the text of each alarm.
+    """
+
+    def __init__(self, arguments: Sequence[str], board: int, on_alarm: Callable[[str], None]) -> None:
+        self._arguments = arguments
+        self._board = board
+        self._on_alarm = on_alarm
+        self._channel: Channel | None = None
+        self._process: subprocess.Popen[bytes] | None = None
+        self._reader: asyncio.Task[None] | None = None
+        self._receipts: asyncio.Queue[Receipt] = asyncio.Queue()
+        self._greeted = asyncio.Event()
+        self._ended = asyncio.Event()
+        self._pidfd = -1
+        self._passed: frozenset[tuple[str, Bind]] = frozenset()
+        self.started_at = time.monotonic()
+        self.sessions = 0
+        self.draining = 0
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid if self._process else 0
+
+    @property
+    def is_running(self) -> bool:
+        return self._process is not None and not self._ended.is_set()
+
+    @property
+    def exit_text(self) -> str:
+        """How it ended, for the log."""
+        code = self._process.returncode if self._process else None
+        if code is None:
+            return "running"
+        return f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+
+    async def start(self) -> None:
+        """Starts the process and waits until its engine threads run.
+
+        Raises:
+            DataPlaneDied: it ended before, or took longer than START_TIMEOUT_S.
+        """
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        self._channel = Channel(ours)
+        with theirs:
+            self._process = self._spawn(theirs.fileno())
+        self._pidfd = os.pidfd_open(self._process.pid)
+        asyncio.get_running_loop().add_reader(self._pidfd, self._on_exit)
+        self._reader = asyncio.create_task(self._read(self._channel), name=f"data plane {self.pid} control")
+        await self._wait_or_die(self._greeted.wait(), START_TIMEOUT_S, "did not start")
+
+    async def apply(
+        self, generation: int, load_balancer: LoadBalancer, sockets: dict[tuple[str, Bind], int]
+    ) -> Receipt:
+        """Sends a configuration and waits for the receipt. Sockets that the process already has are not sent again.
+
+        Raises:
+            DataPlaneDied: it ended before it answered.
+            ConfigError: it refuses; what it served before, it still serves.
+        """
+        assert self._channel is not None
+        new = {key: descriptor for key, descriptor in sockets.items() if key not in self._passed}
+        names = tuple(SocketName(listener_id, bind.address, bind.port) for listener_id, bind in new)
+        message = Apply(generation, encode_load_balancer(load_balancer), names)
+        try:
+            await self._channel.send(message, tuple(new.values()))
+        except Closed as error:
+            raise DataPlaneDied(str(error)) from error
+        receipt = await self._wait_or_die(self._receipt_of(generation), APPLY_TIMEOUT_S, "did not answer")
+        if receipt.refusal is not None:
+            raise receipt.refusal.error()
+        self._passed = frozenset(sockets)
+        return receipt
+
+    async def wait_ended(self) -> None:
+        await self._ended.wait()
+
+    async def stop(self, grace_s: float) -> None:
+        """Lets sessions end for `grace_s` seconds, then ends the process, by force if need be."""
+        if self.is_running and self._channel is not None:
+            with contextlib.suppress(Closed):
+                await self._channel.send(Stop(grace_s))
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._ended.wait(), grace_s + KILL_AFTER_S)
+        await self.kill()
+
+    async def kill(self) -> None:
+        """Ends the process at once if it still runs, and gives back everything that belonged to it."""
+        if self.is_running and self._process is not None:
+            log.warning("data plane killed pid=%d", self.pid)
+            self._process.kill()
+            await self._ended.wait()
+        self._ended.set()  # also for a process that never came to life
+        if self._reader is not None:
+            self._reader.cancel()
+            await asyncio.gather(self._reader, return_exceptions=True)
+        if self._channel is not None:
+            self._channel.close()
+
+    def _spawn(self, control: int) -> subprocess.Popen[bytes]:
+        """Blocks for the fork and exec: a few milliseconds, in a process that carries no traffic."""
+        own = ["--control", str(control), "--board", str(self._board)]
+        command = [sys.executable, "-m", "amphorad.proxy.process", *own, *self._arguments]
+        return subprocess.Popen(command, pass_fds=(control, self._board), stdin=subprocess.DEVNULL, env=_environment())
+
+    def _on_exit(self) -> None:
+        assert self._process is not None
+        asyncio.get_running_loop().remove_reader(self._pidfd)
+        os.close(self._pidfd)
+        self._process.wait()  # does not block: the descriptor is readable because it has ended
+        self._ended.set()
+
+    async def _receipt_of(self, generation: int) -> Receipt:
+        while True:
+            receipt = await self._receipts.get()
+            if receipt.generation == generation:  # an older one belongs to an apply that was given up
+                return receipt
+
+    async def _wait_or_die(self, awaited: Coroutine[Any, Any, T], timeout_s: float, what: str) -> T:
+        """The result, unless the process ends or the time runs out before."""
+        result = asyncio.ensure_future(awaited)
+        ended = asyncio.ensure_future(self._ended.wait())
+        try:
+            await asyncio.wait((result, ended), timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
+            if result.done():
+                return result.result()
+        finally:
+            result.cancel()
+            ended.cancel()
+            await asyncio.gather(result, ended, return_exceptions=True)
+        raise DataPlaneDied(f"the data plane {what} ({self.exit_text})")
+
+    async def _read(self, channel: Channel) -> None:
+        try:
+            while True:
+                self._take(await channel.receive())
+        except Closed:
+            pass  # its death is noticed by _on_exit
+        except MessageError as error:
+            log.error("data plane sent garbage pid=%d reason=%s", self.pid, error)
+            if self._process is not None:
+                self._process.kill()
+
+    def _take(self, message: object) -> None:
+        match message:
+            case Hello(version=version):
+                if version != VERSION:
+                    raise MessageError(f"control protocol version {version}, not {VERSION}")
+                self._greeted.set()
+            case Receipt():
+                self.draining = message.draining
+                self._receipts.put_nowait(message)
+            case Pulse():
+                self.sessions, self.draining = message.sessions, message.draining
+            case Alarm():
+                self._on_alarm(message.text)
+            case _:
+                raise MessageError(f"unexpected {type(message).__name__}")
+
+
+def _environment() -> dict[str, str]:
+    """The child imports the same amphorad as this process, also when it runs from a source tree."""
+    root = str(Path(__file__).resolve().parents[1])
+    others = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path and path != root]
+    return os.environ | {"PYTHONPATH": os.pathsep.join([root, *others]), "PYTHONSAFEPATH": "1"}

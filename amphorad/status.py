@@ -1,0 +1,273 @@
+"""What an operator sees of a running load balancer: one tree of values, built from the configuration and the board.
+
+`build` reads, `render` writes text; the admin socket carries the tree as JSON in between. Durations are seconds.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from amphorad.board import Board, ListenerStatistics, MemberStatistics, PoolStatistics, bucket_upper_bound_s
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from amphorad.model import Listener, LoadBalancer, Pool
+
+__all__ = [
+    "Counts",
+    "DataPlaneStatus",
+    "ListenerStatus",
+    "MemberStatus",
+    "PoolStatus",
+    "Status",
+    "build_listeners",
+    "quantile",
+    "render",
+    "table",
+]
+
+
+class Counts(msgspec.Struct, frozen=True):
+    """Counters and gauges of one object. `buckets` is the latency histogram (see `amphorad.board`)."""
+
+    counters: dict[str, int] = {}
+    current: int = 0
+    max_current: int = 0
+    p50_s: float | None = None
+    p99_s: float | None = None
+    buckets: tuple[int, ...] = ()
+
+    @classmethod
+    def of(cls, statistics: ListenerStatistics | PoolStatistics | MemberStatistics | None) -> Counts:
+        """The counts of an object that has no place on the board yet are zero."""
+        if statistics is None:
+            return cls()
+        return cls(
+            statistics.counters,
+            statistics.current,
+            statistics.max_current,
+            statistics.latency_quantile(0.5),
+            statistics.latency_quantile(0.99),
+            statistics.buckets,
+        )
+
+    def __getitem__(self, name: str) -> int:
+        return self.counters.get(name, 0)
+
+
+class MemberStatus(msgspec.Struct, frozen=True):
+    id: str
+    address: str
+    port: int
+    weight: int
+    backup: bool
+    state: str
+    idle: int
+    counts: Counts
+
+
+class PoolStatus(msgspec.Struct, frozen=True):
+    id: str
+    algorithm: str
+    members: tuple[MemberStatus, ...]
+    counts: Counts
+
+
+class ListenerStatus(msgspec.Struct, frozen=True):
+    id: str
+    mode: str
+    binds: tuple[str, ...]
+    limit: int
+    pools: tuple[PoolStatus, ...]
+    counts: Counts
+
+
+class DataPlaneStatus(msgspec.Struct, frozen=True):
+    """`pid` is 0 while there is none; `restarts` counts the processes that died."""
+
+    pid: int
+    uptime_s: float
+    restarts: int
+    threads: int
+    sessions: int
+    draining: int
+
+
+class Status(msgspec.Struct, frozen=True):
+    version: str
+    load_balancer: str
+    file: str
+    generation: int
+    uptime_s: float
+    escaping: str
+    http_reuse: str
+    data_plane: DataPlaneStatus
+    alarms: tuple[str, ...]
+    listeners: tuple[ListenerStatus, ...]
+
+
+def build_listeners(load_balancer: LoadBalancer, board: Board) -> tuple[ListenerStatus, ...]:
+    """The objects of the configuration in its order, with what the board knows of each."""
+    listeners = {item.listener_id: item for item in board.listeners()}
+    pools = {(item.listener_id, item.pool_id): item for item in board.pools()}
+    members = {(item.listener_id, item.pool_id, item.member_id): item for item in board.members()}
+    return tuple(
+        ListenerStatus(
+            id=listener.id,
+            mode=str(listener.mode),
+            binds=tuple(_endpoint(bind.address, bind.port) for bind in listener.binds),
+            limit=listener.connection_limit,
+            pools=tuple(_pool(listener, pool, pools.get((listener.id, pool.id)), members) for pool in listener.pools),
+            counts=Counts.of(listeners.get(listener.id)),
+        )
+        for listener in load_balancer.listeners
+    )
+
+
+def _pool(
+    listener: Listener,
+    pool: Pool,
+    statistics: PoolStatistics | None,
+    members: dict[tuple[str, str, str], MemberStatistics],
+) -> PoolStatus:
+    found = [(member, members.get((listener.id, pool.id, member.id))) for member in pool.members]
+    return PoolStatus(
+        id=pool.id,
+        algorithm=str(pool.algorithm),
+        members=tuple(
+            MemberStatus(
+                id=member.id,
+                address=member.address,
+                port=member.port,
+                weight=member.weight,
+                backup=member.backup,
+                state=on_board.state if on_board else "UNKNOWN",
+                idle=on_board.idle if on_board else 0,
+                counts=Counts.of(on_board),
+            )
+            for member, on_board in found
+        ),
+        counts=Counts.of(statistics),
+    )
+
+
+def quantile(buckets: Sequence[int], wanted: float) -> float | None:
+    """The duration in seconds that a share `wanted` (0..1) of a histogram stays below; None when it is empty.
+
+    The same rule as `Statistics.latency_quantile`, for the difference of two histograms.
+    """
+    total = sum(buckets)
+    seen = 0
+    for bucket, count in enumerate(buckets):
+        seen += count
+        if count and seen >= wanted * total:
+            return bucket_upper_bound_s(bucket)
+    return None
+
+
+def render(status: Status) -> str:
+    """The text of `amphorad status`."""
+    plane = status.data_plane
+    lines = [
+        f"load balancer {status.load_balancer}  generation {status.generation}  up {duration(status.uptime_s)}",
+        f"file {status.file}  escaping {status.escaping}  http-reuse {status.http_reuse}  amphorad {status.version}",
+        f"data plane pid {plane.pid or '-'}  up {duration(plane.uptime_s)}  threads {plane.threads}"
+        f"  restarts {plane.restarts}  sessions {plane.sessions}  draining {plane.draining}",
+    ]
+    lines += [f"alarm: {text}" for text in status.alarms[-5:]]
+    for listener in status.listeners:
+        lines += ["", *_render_listener(listener)]
+    return "\n".join(lines)
+
+
+def _render_listener(listener: ListenerStatus) -> list[str]:
+    counts = listener.counts
+    what = f"connections {counts['connections']}"
+    if listener.mode == "http":
+        what += f"  requests {counts['requests']}  errors {counts['request_errors']}  denied {counts['denied']}"
+    lines = [
+        f"listener {listener.id}  {listener.mode}  {' '.join(listener.binds) or '(no address)'}",
+        f"  current {counts.current}/{listener.limit}  {what}"
+        f"  in {amount(counts['bytes_in'])}B  out {amount(counts['bytes_out'])}B"
+        f"  p50 {milliseconds(counts.p50_s)}  p99 {milliseconds(counts.p99_s)}",
+    ]
+    for pool in listener.pools:
+        lines.append(f"  pool {pool.id}  {pool.algorithm}")
+        lines += ["    " + line for line in table(MEMBER_COLUMNS, (_member_row(member) for member in pool.members))]
+    return lines
+
+
+MEMBER_COLUMNS = (
+    "member", "address", "state", "weight", "current", "idle", "total", "errors", "retries", "in", "out", "p50", "p99",
+)  # fmt: skip
+
+
+def _member_row(member: MemberStatus) -> list[str]:
+    counts = member.counts
+    return [
+        member.id,
+        _endpoint(member.address, member.port),
+        member.state + (" backup" if member.backup else ""),
+        str(member.weight),
+        str(counts.current),
+        str(member.idle),
+        str(counts["requests"] or counts["connections"]),
+        str(member_errors(counts)),
+        str(counts["retries"] + counts["redispatches"]),
+        amount(counts["bytes_in"]),
+        amount(counts["bytes_out"]),
+        milliseconds(counts.p50_s),
+        milliseconds(counts.p99_s),
+    ]
+
+
+def member_errors(counts: Counts) -> int:
+    """Everything that a member did wrong."""
+    return counts["connect_errors"] + counts["response_errors"] + counts["member_aborts"]
+
+
+def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    """Lines of a plain table; the first three columns stand left, numbers right."""
+    rows = [list(columns), *map(list, rows)]
+    widths = [max(len(row[at]) for row in rows) for at in range(len(columns))]
+    return [
+        "  ".join(
+            text.ljust(width) if at < 3 else text.rjust(width)
+            for at, (text, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    ]
+
+
+def amount(value: float) -> str:
+    """A count in at most five characters: 999, 12.3k, 4.5M."""
+    for unit in ("", "k", "M", "G", "T"):
+        if value < 1000:
+            return f"{value:.0f}{unit}" if not unit or value >= 100 else f"{value:.1f}{unit}"
+        value /= 1000
+    return f"{value:.0f}P"
+
+
+def milliseconds(seconds: float | None) -> str:
+    if seconds is None:
+        return "-"
+    value = seconds * 1000
+    return f"{value:.2f}ms" if value < 10 else f"{value:.0f}ms"
+
+
+def duration(seconds: float) -> str:
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    days, hours = divmod(hours, 24)
+    if days:
+        return f"{days}d{hours}h"
+    if hours:
+        return f"{hours}h{minutes}m"
+    return f"{minutes}m{rest}s" if minutes else f"{rest}s"
+
+
+def _endpoint(address: str, port: int) -> str:
+    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
