@@ -34,6 +34,8 @@ cdef struct Picker:
     uint32_t *table             # source_ip_hash and maglev: slot -> index; else NULL
     uint32_t table_size
     void *python                # an owned PyObject* for a picker written in Python; else NULL
+    int64_t total_weight        # of all members
+    uint32_t heaviest           # the first member of the highest weight
 
 
 cdef Picker *build_picker(str name, uint32_t count, const uint32_t *weights, MemberLoad **loads,

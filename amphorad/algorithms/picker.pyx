@@ -1,7 +1,7 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
 """Builds and frees pickers: the one place that knows which name is which algorithm."""
 
-from libc.stdint cimport int32_t, uint32_t
+from libc.stdint cimport int64_t, uint32_t
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy
 
@@ -29,12 +29,16 @@ cdef void release_picker(Picker *self) noexcept nogil:
     free(self)
 
 
-cdef bint weights_are_equal(Picker *self) noexcept nogil:
+cdef void sum_up_weights(Picker *self) noexcept nogil:
     cdef uint32_t index
-    for index in range(1, self.count):
-        if self.weights[index] != self.weights[0]:
-            return False
-    return True
+    for index in range(self.count):
+        self.total_weight += self.weights[index]
+        if self.weights[index] > self.weights[self.heaviest]:
+            self.heaviest = index
+
+
+cdef bint weights_are_equal(Picker *self) noexcept nogil:
+    return self.count == 0 or self.total_weight == <int64_t>self.weights[self.heaviest] * self.count
 
 
 cdef Picker *allocate(uint32_t count, const uint32_t *weights, MemberLoad **loads, PickerShared *shared) except NULL:
@@ -51,6 +55,7 @@ cdef Picker *allocate(uint32_t count, const uint32_t *weights, MemberLoad **load
         memcpy(self.weights, weights, count * sizeof(uint32_t))
         memcpy(self.loads, loads, count * sizeof(MemberLoad *))
     self.count = count
+    sum_up_weights(self)
     self.shared = shared
     self.release = release_picker
     return self

@@ -18,16 +18,18 @@ What members that came or went have left over is evened out: credits are kept wi
 
 from libc.stdint cimport int32_t, int64_t, uint32_t
 
-from amphorad.algorithms.picker cimport PickKey, Picker
+from amphorad.algorithms.picker cimport MemberLoad, PickKey, Picker
 from amphorad.algorithms.shared_memory cimport acquire, add_relaxed, leave
 
 __all__: list[str] = []
 
+cdef int64_t LOWEST = -(1 << 62)
 
-cdef void _settle(Picker *self, int64_t total) noexcept nogil:
+
+cdef void _settle(Picker *self) noexcept nogil:
     """Bound all credits and make their sum zero. The lock is held, and there is at least one member."""
     cdef uint32_t index
-    cdef int64_t surplus = 0, share, credit
+    cdef int64_t surplus = 0, share, credit, total = self.total_weight
     for index in range(self.count):
         credit = self.loads[index].credit
         credit = total if credit > total else (-total if credit < -total else credit)
@@ -45,41 +47,52 @@ cdef void _settle(Picker *self, int64_t total) noexcept nogil:
             surplus += 1
 
 
-cdef uint32_t _choose(Picker *self, int64_t total) noexcept nogil:
-    """The member next in order, by credits that already have their weight added and sum up to `total`."""
-    cdef uint32_t index, heaviest = 0, best = 0
-    cdef uint32_t last = self.shared.cursor - 1         # as rotation does, the cursor points behind the last one
-    cdef bint found = False
-    for index in range(1, self.count):
-        if self.weights[index] > self.weights[heaviest]:
-            heaviest = index
-    if 2 * <int64_t>self.weights[heaviest] > total:
-        if 2 * self.loads[heaviest].credit >= total:
-            return heaviest
-        last = heaviest                                 # the others have more than half of the credit
+cdef int64_t _earn(Picker *self, uint32_t waiting, uint32_t *best) noexcept nogil:
+    """Add each weight to its credit, and find the highest but for the member that waits. Returns the sum of all credits.
+
+    The inner loop of the algorithm, one pass over the members.
+    """
+    cdef MemberLoad **loads = self.loads
+    cdef uint32_t *weights = self.weights
+    cdef uint32_t index, found = waiting
+    cdef int64_t credit, highest = LOWEST, total = 0
     for index in range(self.count):
-        if index != last and (not found or self.loads[index].credit > self.loads[best].credit):
-            best = index
-            found = True
-    if last < self.count and (not found or self.loads[best].credit <= 0):
-        return last
-    return best
+        credit = loads[index].credit + weights[index]
+        loads[index].credit = credit
+        total += credit
+        if credit > highest and index != waiting:
+            highest = credit
+            found = index
+    best[0] = found
+    return total
+
+
+cdef void _repay(Picker *self) noexcept nogil:
+    cdef uint32_t index
+    for index in range(self.count):
+        self.loads[index].credit -= self.weights[index]
 
 
 cdef int32_t pick_smooth(Picker *self, const PickKey *key) noexcept nogil:
-    cdef uint32_t index, chosen
-    cdef int64_t total = 0, surplus = 0
+    cdef uint32_t heaviest = self.heaviest, waiting, chosen = 0
+    cdef int64_t total = self.total_weight
+    cdef bint dominated
     if self.count == 0:
         return -1
+    dominated = 2 * <int64_t>self.weights[heaviest] > total
     acquire(&self.shared.lock)
-    for index in range(self.count):
-        surplus += self.loads[index].credit
-        total += self.weights[index]
-    if surplus:     # a picker of an older generation is at work on other members or weights than ours
-        _settle(self, total)
-    for index in range(self.count):
-        self.loads[index].credit += self.weights[index]
-    chosen = _choose(self, total)
+    # as in rotation, the cursor points behind the member chosen last
+    waiting = heaviest if dominated else self.shared.cursor - 1
+    if _earn(self, waiting, &chosen) != total:
+        # a picker of an older generation is at work on other members or weights than ours
+        _repay(self)
+        _settle(self)
+        _earn(self, waiting, &chosen)
+    if dominated:
+        if 2 * self.loads[heaviest].credit >= total:
+            chosen = heaviest
+    elif waiting < self.count and self.loads[chosen].credit <= 0:
+        chosen = waiting                        # nobody else has credit, so it has
     self.loads[chosen].credit -= total
     self.shared.cursor = chosen + 1
     add_relaxed(&self.loads[chosen].in_flight, 1)
@@ -88,12 +101,8 @@ cdef int32_t pick_smooth(Picker *self, const PickKey *key) noexcept nogil:
 
 
 cdef void settle_credits(Picker *self) noexcept nogil:
-    cdef uint32_t index
-    cdef int64_t total = 0
     if self.count == 0:
         return
-    for index in range(self.count):
-        total += self.weights[index]
     acquire(&self.shared.lock)
-    _settle(self, total)
+    _settle(self)
     leave(&self.shared.lock)
