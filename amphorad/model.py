@@ -6,14 +6,25 @@ sizes are bytes, identifiers are the controller's UUID strings.
 
 A pool appears once under every listener that uses it, because everything that lives at run time (health, counters,
 connections) belongs to the pair: the identity of a member is (listener id, pool id, member id).
+
+Construction raises `ConfigError` for values that no data plane could carry out (a weight of 300, two members with one id,
+a default pool that is not among the pools). Texts are not looked into: addresses, paths and expressions are the dialect's.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import TYPE_CHECKING, Final
+
+from amphorad.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 __all__ = [
+    "MAX_WEIGHT",
+    "TLS_VERSIONS",
     "Algorithm",
     "AppCookie",
     "Bind",
@@ -40,6 +51,22 @@ __all__ = [
     "ReusePolicy",
     "SourceIp",
 ]
+
+
+TLS_VERSIONS: Final = frozenset({"SSLv3", "TLSv1", "TLSv1.1", "TLSv1.2", "TLSv1.3"})
+MAX_WEIGHT: Final = 256
+
+
+def _require(holds: bool, reason: str, word: object = None) -> None:
+    if not holds:
+        raise ConfigError(reason, word=None if word is None else str(word))
+
+
+def _require_distinct(keys: Iterable[object], reason: str) -> None:
+    seen: set[object] = set()
+    for key in keys:
+        _require(key not in seen, reason, key)
+        seen.add(key)
 
 
 class Mode(StrEnum):
@@ -87,6 +114,12 @@ class Bind:
     address: str
     port: int
 
+    def __post_init__(self) -> None:
+        _require(0 <= self.port <= 65535, "a bind's port must be at most 65535 (0 asks the system for one)", self.port)
+
+    def __str__(self) -> str:
+        return f"[{self.address}]:{self.port}" if ":" in self.address else f"{self.address}:{self.port}"
+
 
 class ClientAuthentication(StrEnum):
     NONE = "none"
@@ -96,7 +129,12 @@ class ClientAuthentication(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ListenerTls:
-    """TLS options of a `bind` line (contract 4.8). Paths are as the controller wrote them."""
+    """TLS options of a `bind` line (contract 4.8). Paths are as the controller wrote them.
+
+    `versions` may have holes. `alpn` None leaves the choice to the data plane; the order is the listener's preference.
+    `ciphers` may also hold names of TLS 1.3 suites (the development branch writes all in one string).
+    `client_authentication` NONE with a `ca_file` asks the client for nothing.
+    """
 
     crt_list: str | None
     ca_file: str | None = None
@@ -104,13 +142,20 @@ class ListenerTls:
     crl_file: str | None = None
     ciphers: str | None = None
     ciphersuites: str | None = None
-    versions: frozenset[str] = frozenset({"SSLv3", "TLSv1", "TLSv1.1", "TLSv1.2", "TLSv1.3"})
+    versions: frozenset[str] = TLS_VERSIONS
     alpn: tuple[str, ...] | None = None
+
+    def __post_init__(self) -> None:
+        _require(bool(self.versions) and self.versions <= TLS_VERSIONS, "unknown TLS versions, or none")
+        _require(self.crl_file is None or self.ca_file is not None, "a CRL needs a CA")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MemberTls:
-    """TLS options of a `server` line (contract 4.10.4): re-encryption towards the members."""
+    """TLS options of a `server` line (contract 4.10.4): re-encryption towards the members.
+
+    `verify` is about the tenant's traffic; a health monitor over TLS never verifies.
+    """
 
     certificate_file: str | None = None
     ca_file: str | None = None
@@ -119,8 +164,13 @@ class MemberTls:
     send_client_sni: bool = False
     ciphers: str | None = None
     ciphersuites: str | None = None
-    versions: frozenset[str] = frozenset({"SSLv3", "TLSv1", "TLSv1.1", "TLSv1.2", "TLSv1.3"})
+    versions: frozenset[str] = TLS_VERSIONS
     alpn: tuple[str, ...] | None = None
+
+    def __post_init__(self) -> None:
+        _require(bool(self.versions) and self.versions <= TLS_VERSIONS, "unknown TLS versions, or none")
+        _require(self.crl_file is None or self.ca_file is not None, "a CRL needs a CA")
+        _require(not self.verify or self.ca_file is not None, "verifying members needs a CA")
 
 
 class HealthMonitorType(StrEnum):
@@ -134,7 +184,12 @@ class HealthMonitorType(StrEnum):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HealthMonitor:
     """An enabled monitor of a pool (contract 4.11). The text does not tell TLS-HELLO from TCP: on a pool with TLS a
-    plain `check` line is TLS_HELLO, on a plain pool it is TCP."""
+    plain `check` line is TLS_HELLO, on a plain pool it is TCP.
+
+    A check uses the TLS and the PROXY header of its pool, except for a member with a monitor address or port: there only
+    HTTPS uses TLS (which for TLS_HELLO leaves a TCP check). A PING monitor goes to the member's own address always.
+    `expected_codes` None accepts any 2xx or 3xx. `http_version` None is HTTP/1.0 without a Host header.
+    """
 
     type: HealthMonitorType
     interval_s: float
@@ -148,10 +203,19 @@ class HealthMonitor:
     expected_codes: str | None = None  # the rendered regular expression, unanchored
     alpn: tuple[str, ...] | None = None
 
+    def __post_init__(self) -> None:
+        _require(self.interval_s > 0, "a monitor's interval must be more than 0", self.interval_s)
+        _require(self.timeout_s > 0, "a monitor's timeout must be more than 0", self.timeout_s)
+        _require(self.rise >= 1, "a monitor's rise must be at least 1", self.rise)
+        _require(self.fall >= 1, "a monitor's fall must be at least 1", self.fall)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Member:
-    """One server of a pool. `admin_state_up` False is HAProxy's `disabled`: never used, not checked."""
+    """One server of a pool. `admin_state_up` False is HAProxy's `disabled`: never used, not checked.
+
+    Weight 0 takes no new clients but still serves those that persistence sends to it.
+    """
 
     id: str
     address: str
@@ -164,10 +228,14 @@ class Member:
     monitor_port: int | None = None
     cookie: str | None = None
 
+    def __post_init__(self) -> None:
+        _require(0 <= self.weight <= MAX_WEIGHT, f"a weight must be from 0 to {MAX_WEIGHT}", self.weight)
+        _require(1 <= self.port <= 65535, "a member's port must be from 1 to 65535", self.port)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SourceIp:
-    """`stick on src`: persistence by client address (contract 4.10.2)."""
+    """`stick on src`: persistence by client address (contract 4.10.2). `size` is in entries."""
 
     size: int = 10240
     replicated: bool = False
@@ -216,6 +284,11 @@ class Pool:
     timeout_connect_s: float = 5.0
     timeout_member_s: float = 50.0
 
+    def __post_init__(self) -> None:
+        _require(self.timeout_connect_s > 0, "the connect timeout must be more than 0", self.timeout_connect_s)
+        _require(self.timeout_member_s > 0, "the member timeout must be more than 0", self.timeout_member_s)
+        _require_distinct((member.id for member in self.members), "two members of a pool have one id")
+
 
 class L7Action(StrEnum):
     REJECT = "REJECT"
@@ -245,6 +318,8 @@ class L7Compare(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class L7Rule:
+    """One condition (contract 4.9). `key` names the header, cookie or DN field; `value` of SSL_CONN_HAS_CERT is "True"."""
+
     id: str
     type: L7RuleType
     compare: L7Compare
@@ -255,7 +330,12 @@ class L7Rule:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class L7Policy:
-    """Enabled rules joined by AND. The text has no policy id; `redirect_code` None means 302."""
+    """Enabled rules joined by AND. The text has no policy id; `redirect_code` None means 302.
+
+    No rules at all means always. The policies of a listener stay in file order, which is their position; evaluation is
+    by kind: all REJECT first, then both kinds of redirect (`Listener.redirect_plain_to_https` before them), then
+    REDIRECT_TO_POOL, and inside a kind in file order.
+    """
 
     action: L7Action
     rules: tuple[L7Rule, ...]
@@ -264,10 +344,25 @@ class L7Policy:
     redirect_prefix: str | None = None
     redirect_code: int | None = None
 
+    def __post_init__(self) -> None:
+        target = {
+            L7Action.REDIRECT_TO_POOL: self.redirect_pool,
+            L7Action.REDIRECT_TO_URL: self.redirect_url,
+            L7Action.REDIRECT_PREFIX: self.redirect_prefix,
+        }
+        _require(
+            self.action not in target or target[self.action] is not None, "the policy's target is missing", self.action
+        )
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Listener:
-    """A `frontend`. `pools` holds every pool it can reach; `default_pool` is an id among them or None."""
+    """A `frontend`. `pools` holds every pool it can reach; `default_pool` is an id among them or None.
+
+    `tls` None is plain text on the port. `hsts` is the value of the Strict-Transport-Security header, for responses of
+    members only. `log_format` is HAProxy's format with its blanks as blanks; None: no traffic log. A PROMETHEUS listener
+    has no pool: it is answered with the metrics.
+    """
 
     id: str
     mode: Mode
@@ -282,6 +377,17 @@ class Listener:
     hsts: str | None = None
     log_format: str | None = None
     is_prometheus: bool = False
+
+    def __post_init__(self) -> None:
+        _require(self.timeout_client_s > 0, "the client timeout must be more than 0", self.timeout_client_s)
+        _require(self.connection_limit >= 1, "a connection limit must be at least 1", self.connection_limit)
+        _require_distinct((pool.id for pool in self.pools), "two pools of a listener have one id")
+        _require_distinct(self.binds, "two binds of a listener are the same")
+        known = {pool.id for pool in self.pools}
+        _require(self.default_pool is None or self.default_pool in known, "no such default pool", self.default_pool)
+        for policy in self.policies:
+            target = policy.redirect_pool
+            _require(target is None or target in known, "an L7 policy names an unknown pool", target)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -302,7 +408,12 @@ class Peer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoadBalancer:
-    """Everything of one configuration file."""
+    """Everything of one configuration file.
+
+    `connection_limit` is over all listeners. `retries` counts further attempts after a failed connect; with `redispatch`
+    the last one goes to another member. `threads` None leaves their number to the machine; `thread_cpus` holds the CPU
+    of each thread, or nothing. `tls_cache_blocks` is HAProxy's unit, 200 to 250 bytes each.
+    """
 
     id: str
     listeners: tuple[Listener, ...] = ()
@@ -316,3 +427,10 @@ class LoadBalancer:
     thread_cpus: tuple[int, ...] = ()
     tls_cache_blocks: int | None = None
     peers: tuple[Peer, ...] = ()
+
+    def __post_init__(self) -> None:
+        _require(self.connection_limit >= 1, "a connection limit must be at least 1", self.connection_limit)
+        _require(self.retries >= 0, "retries cannot be negative", self.retries)
+        _require_distinct((listener.id for listener in self.listeners), "two listeners have one id")
+        fixed = (bind for listener in self.listeners for bind in listener.binds if bind.port)
+        _require_distinct(fixed, "two listeners bind the same address and port")
