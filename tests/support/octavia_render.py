@@ -60,7 +60,9 @@ def _next_id(label: str) -> str:
     return make_id(label, next(_counter))
 
 
-def make_member(address: str, port: int, *, weight: int = 1, enabled: bool = True, backup: bool = False, **fields: Any) -> Any:
+def make_member(
+    address: str, port: int, *, weight: int = 1, enabled: bool = True, backup: bool = False, **fields: Any
+) -> Any:
     """A member. `fields`: id, monitor_address, monitor_port, provisioning_status, ..."""
     from octavia.common import data_models
 
@@ -116,7 +118,9 @@ def make_pool(
     )
 
 
-def make_rule(kind: str, compare: str, value: str, *, key: str | None = None, invert: bool = False, **fields: Any) -> Any:
+def make_rule(
+    kind: str, compare: str, value: str, *, key: str | None = None, invert: bool = False, **fields: Any
+) -> Any:
     from octavia.common import data_models
 
     values: dict[str, Any] = {"id": _next_id("rule"), "enabled": True, "provisioning_status": "ACTIVE"}
@@ -134,7 +138,13 @@ def make_policy(action: str, rules: Iterable[Any], **fields: Any) -> Any:
 
 
 def make_listener(
-    protocol: str, port: int, *, default_pool: Any = None, policies: Iterable[Any] = (), pools: Iterable[Any] = (), **fields: Any
+    protocol: str,
+    port: int,
+    *,
+    default_pool: Any = None,
+    policies: Iterable[Any] = (),
+    pools: Iterable[Any] = (),
+    **fields: Any,
 ) -> Any:
     """A listener. Its pools are the default pool, those of its policies, and `pools`.
 

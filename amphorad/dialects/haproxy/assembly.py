@@ -34,7 +34,7 @@ _SOCKET: Final = re.compile(r"([A-Za-z0-9_.-]{1,255})\.sock\Z")
 
 @dataclass(slots=True)
 class Drafts:
-    """Every section of one text. `refused` names backends whose header was wrong: they count as present."""
+    """Every section of one text."""
 
     process: GlobalDraft = field(default_factory=GlobalDraft)
     defaults: DefaultsDraft = field(default_factory=DefaultsDraft)
@@ -63,12 +63,18 @@ def assemble(drafts: Drafts, text: str, report: Report) -> LoadBalancer | None:
         _follow_references(frontend, drafts, report)
     if report.errors:
         return None
+    try:
+        return _load_balancer(drafts, pools, _load_balancer_id(text, drafts.process))
+    except ConfigError as error:  # the model's own checks; each is made above with a line, so this is a safety net
+        report.errors.append(ConfigError(error.reason, file=report.file, word=error.word))
+        return None
+
+
+def _load_balancer(drafts: Drafts, pools: dict[str, list[Pool]], load_balancer_id: str) -> LoadBalancer:
     process, defaults = drafts.process, drafts.defaults
     return LoadBalancer(
-        id=_load_balancer_id(text, process),
-        listeners=tuple(
-            _listener(frontend, pools[frontend.id], defaults) for frontend in drafts.frontends.values()
-        ),
+        id=load_balancer_id,
+        listeners=tuple(_listener(frontend, pools[frontend.id], defaults) for frontend in drafts.frontends.values()),
         connection_limit=process.connection_limit or 1_000_000,
         retries=3 if defaults.retries is None else defaults.retries,
         redispatch=defaults.redispatch,

@@ -152,7 +152,7 @@ def _redirect(draft: FrontendDraft, line: Line, report: Report) -> None:
 def _hsts(draft: FrontendDraft, line: Line, report: Report) -> None:
     words = line.words
     if len(words) != 4 or words[1] != "set-header" or words[2] != _HSTS:
-        raise line.error(f'only \'http-response set-header {_HSTS} "VALUE"\' is taken', words[-1])
+        raise line.error(f"only 'http-response set-header {_HSTS} \"VALUE\"' is taken", words[-1])
     if "%" in words[3] or not words[3].isprintable():
         raise line.error("the header's value must be plain text", words[3])
     once(draft.seen, "http-response set-header", line)

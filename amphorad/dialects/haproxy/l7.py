@@ -55,7 +55,7 @@ def rule(line: Line) -> L7Rule:
         code = number(line, line.argument("the verify code", index=4), "a verify code", low=0, high=65535)
         return L7Rule(id=rule_id, type=L7RuleType.SSL_VERIFY_RESULT, compare=L7Compare.EQUAL_TO, value=str(code))
     kind, key, at = _fetch(line)
-    if words[at : at + 1] == ["-m"] and len(words) > at + 1 and not (fetch == "path_end" and len(words) == at + 1):
+    if words[at : at + 1] == ["-m"] and len(words) > at + 1:  # a lone "-m" can only be the value of a FILE_TYPE rule
         compare = _COMPARES.get(words[at + 1])
         if compare is None:
             raise line.error("a comparison is one of str, beg, end, sub, reg", words[at + 1])

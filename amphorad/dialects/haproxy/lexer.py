@@ -18,17 +18,31 @@ from amphorad.errors import ConfigError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from amphorad.dialects.haproxy.report import Report
+
 __all__ = ["MAX_LINES", "MAX_LINE_CHARACTERS", "MAX_TEXT_BYTES", "Escaping", "Line", "check_text", "read_lines"]
 
 MAX_TEXT_BYTES: Final = 16 * 1024 * 1024
 MAX_LINES: Final = 500_000
 MAX_LINE_CHARACTERS: Final = 65_536
+_QUOTED_CHARACTERS: Final = 100  # of a word, in an error
 
 _ENTITIES: Final = {"&amp;": "&", "&lt;": "<", "&gt;": ">", "&#34;": '"', "&#39;": "'"}
 _ENTITY: Final = re.compile("|".join(_ENTITIES))
 _BLANKS: Final = " \t"
-_SIMPLE_ESCAPES: Final = {" ": " ", "\t": "\t", "#": "#", "\\": "\\", "'": "'", '"': '"', "n": "\n", "r": "\r", "t": "\t"}
+_SIMPLE_ESCAPES: Final = {
+    " ": " ",
+    "\t": "\t",
+    "#": "#",
+    "\\": "\\",
+    "'": "'",
+    '"': '"',
+    "n": "\n",
+    "r": "\r",
+    "t": "\t",
+}
 _WORDS: Final = re.compile(r"[^ \t]+")
+_ORDINARY: Final = re.compile(r"[^ \t\\\"'#$]+")
 _EXPANSION: Final = re.compile(r"\$[A-Za-z_{]")
 
 
@@ -59,6 +73,8 @@ class Line:
 
     def error(self, reason: str, word: str | None = None) -> ConfigError:
         """An error at this line, to be raised or reported."""
+        if word is not None and len(word) > _QUOTED_CHARACTERS:
+            word = word[:_QUOTED_CHARACTERS] + "..."
         return ConfigError(reason, file=self.file, line=self.number, word=word)
 
     def argument(self, what: str, *, index: int = 1) -> str:
@@ -104,27 +120,30 @@ def check_text(text: str, *, file: str) -> None:
             raise ConfigError(f"the line holds {name}", file=file, line=text.count("\n", 0, at) + 1)
 
 
-def read_lines(text: str, *, file: str, escaping: Escaping, errors: list[ConfigError]) -> Iterator[Line]:
-    """The directives of `text`, without blank lines and comments. A line that cannot be split goes to `errors`.
+def read_lines(text: str, report: Report, *, escaping: Escaping) -> Iterator[Line]:
+    """The directives of `text`, without blank lines and comments, until the report is full.
 
-    `text` must have passed `check_text`.
+    A line that cannot be split is reported and left out. `text` must have passed `check_text`.
     """
+    file = report.file
     strict = escaping is Escaping.STRICT
     for number, raw in enumerate(text.split("\n"), 1):
-        if len(raw) > MAX_LINE_CHARACTERS:
-            errors.append(ConfigError(f"the line is longer than {MAX_LINE_CHARACTERS} characters", file=file, line=number))
-            continue
         try:
+            if len(raw) > MAX_LINE_CHARACTERS:
+                raise ValueError(f"the line is longer than {MAX_LINE_CHARACTERS} characters")
             words = _split(raw, strict=strict)
         except ValueError as error:
-            errors.append(ConfigError(str(error), file=file, line=number))
-            continue
-        if words:
-            yield Line(file, number, raw, words, escaping)
+            report.errors.append(ConfigError(str(error), file=file, line=number))
+        else:
+            if words:
+                yield Line(file, number, raw, words, escaping)
+        if report.is_full:
+            return
 
 
 def _split(raw: str, *, strict: bool) -> list[str]:
-    plain = _WORDS.findall(raw)
+    # `str.split` is twice as fast but knows more blanks than HAProxy; none of those is printable ASCII.
+    plain = raw.split() if raw.isascii() and raw.isprintable() else _WORDS.findall(raw)
     if not plain or plain[0][0] == "#":
         return []
     quoted = '"' in raw or "'" in raw
@@ -157,6 +176,12 @@ def _split_slowly(raw: str, *, strict: bool) -> list[str]:
     at = 0
     end = len(raw)
     while at < end:
+        ordinary = _ORDINARY.match(raw, at)
+        if ordinary is not None:
+            word.append(ordinary[0])
+            in_word = True
+            at = ordinary.end()
+            continue
         character = raw[at]
         at += 1
         if quote:

@@ -77,7 +77,7 @@ def check(
     drafts = Drafts()
     section: Section | None = None
     seen: dict[str, int] = {}
-    for line in read_lines(text, file=file, escaping=escaping, errors=report.errors):
+    for line in read_lines(text, report, escaping=escaping):
         opener = _OPENERS.get(line.words[0])
         try:
             if opener is not None:
@@ -92,8 +92,8 @@ def check(
                 section.read(line, report)
         except ConfigError as error:
             report.errors.append(error)
-        if report.is_full:
-            return None, report.in_order()
+    if report.is_full:
+        return None, report.in_order()
     model = assemble(drafts, text, report)
     return model, report.in_order()
 
@@ -171,6 +171,6 @@ _OPENERS: Final[dict[str, Callable[[Drafts, dict[str, int], Line, Report], Secti
 }
 # Named so that one of them is one error, not one for each of its lines.
 _FOREIGN_SECTIONS: Final = frozenset(
-    {"cache", "crt-store", "fcgi-app", "http-errors", "listen", "log-forward", "mailers", "program", "resolvers", "ring"}
-    | {"traces", "userlist"}
+    {"cache", "crt-store", "fcgi-app", "http-errors", "listen", "log-forward"}
+    | {"mailers", "program", "resolvers", "ring", "traces", "userlist"}
 )

@@ -90,7 +90,12 @@ def _log(draft: GlobalDraft, line: Line, report: Report) -> None:
 def _stats_socket(draft: GlobalDraft, line: Line, report: Report) -> None:
     del report
     words = line.words
-    if len(words) != 7 or words[3] != "mode" or words[5:] != ["level", "user"] or not re.fullmatch("0?[0-7]{3}", words[4]):
+    if (
+        len(words) != 7
+        or words[3] != "mode"
+        or words[5:] != ["level", "user"]
+        or not re.fullmatch("0?[0-7]{3}", words[4])
+    ):
         raise line.error("the socket is written: stats socket PATH mode MODE level user", words[-1])
     if not words[2].startswith("/"):
         raise line.error("the stats socket must be an absolute path", words[2])
@@ -164,8 +169,8 @@ class DefaultsDraft:
 
     def read(self, line: Line, report: Report) -> None:
         words = line.words
-        # `log global` and `no log` answer one question, so they share a key.
-        once(self.seen, "log" if "log" in words[:2] else " ".join(words[:2]) if words[0] == "option" else words[0], line)
+        key = "log" if words[0] == "no" else words[0]  # `log global` and `no log` answer one question
+        once(self.seen, " ".join(words[:2]) if key == "option" else key, line)
         dispatch(self, line, report, _DEFAULTS, "section 'defaults'")
 
 

@@ -50,11 +50,11 @@ class Report:
 
     def in_order(self) -> list[ConfigError]:
         """All errors by line; those about the whole text come last."""
-        return sorted(self.errors[:MAX_ERRORS], key=lambda error: (error.line is None, error.line or 0))
+        return sorted(self.errors, key=lambda error: (error.line is None, error.line or 0))[:MAX_ERRORS]
 
 
 def once(seen: dict[str, int], key: str, line: Line) -> None:
-    """Refuse a second `key` in one section; HAProxy would take the last one, or both, without a word."""
+    """Refuse a second `key` in one scope; HAProxy would take the last one, or both, without a word."""
     first = seen.setdefault(key, line.number)
     if first != line.number:
-        raise line.error(f"given twice in this section (first in line {first})", key)
+        raise line.error(f"given twice (first in line {first})", key)

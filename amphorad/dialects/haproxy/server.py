@@ -30,6 +30,7 @@ _TLS_WORDS: Final = (*_TLS_VALUED, *VERSION_SWITCHES)
 _CHECK_WORDS: Final = ("check-ssl", "check verify", "check-alpn", "inter", "fall", "rise")
 _FLAGS: Final = frozenset({"check", "check-ssl", "backup", "disabled", "ssl", *_PROXY, *VERSION_SWITCHES})
 _VALUED: Final = frozenset({"weight", "check-alpn", "inter", "fall", "rise", "addr", "port", "cookie", *_TLS_VALUED})
+_NEED_CHECK: Final = frozenset({"addr", "port", *_CHECK_WORDS})
 _SHARED_WORDS: Final = (*_PROXY, "ssl", *_TLS_WORDS)
 _MAX_THRESHOLD: Final = 1000
 
@@ -80,7 +81,7 @@ class ServerReader:
         checked = "check" in options
         if checked:
             self._take_check(line, report, options)
-        elif any(word in options for word in ("addr", "port", *_CHECK_WORDS)):
+        elif not _NEED_CHECK.isdisjoint(options):
             raise line.error("check options need 'check'", member_id)
         self.members[member_id] = Member(
             id=member_id,
@@ -90,13 +91,13 @@ class ServerReader:
             backup="backup" in options,
             admin_state_up="disabled" not in options,
             checked=checked,
-            monitor_address=address(line, options["addr"], "a monitor address") if "addr" in options else None,
-            monitor_port=number(line, options["port"], "a monitor port", low=1, high=65535) if "port" in options else None,
+            monitor_address=_monitor_address(line, options),
+            monitor_port=_monitor_port(line, options),
             cookie=options.get("cookie"),
         )
 
     def _take_check(self, line: Line, report: Report, options: dict[str, str]) -> None:
-        found = tuple(options.get(word) for word in _CHECK_WORDS)
+        found = tuple(map(options.get, _CHECK_WORDS))
         if found == self._check_words:
             return
         report.need(Feature.HEALTH_MONITOR, line)
@@ -107,7 +108,7 @@ class ServerReader:
         self._check_words = found
 
     def _take_shared(self, line: Line, report: Report, options: dict[str, str]) -> None:
-        found = tuple(options.get(word) for word in _SHARED_WORDS)
+        found = tuple(map(options.get, _SHARED_WORDS))
         if found == self._shared_words:
             return
         shared = PoolOptions(proxy_protocol=_proxy_protocol(line, report, options), tls=_tls(line, report, options))
@@ -115,6 +116,14 @@ class ServerReader:
             raise line.error("members of one pool must have the same TLS and PROXY options", line.words[1])
         self.shared = shared
         self._shared_words = found
+
+
+def _monitor_address(line: Line, options: dict[str, str]) -> str | None:
+    return address(line, options["addr"], "a monitor address") if "addr" in options else None
+
+
+def _monitor_port(line: Line, options: dict[str, str]) -> int | None:
+    return number(line, options["port"], "a monitor port", low=1, high=65535) if "port" in options else None
 
 
 def _check(line: Line, options: dict[str, str]) -> CheckOptions:

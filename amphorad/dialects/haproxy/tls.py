@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from amphorad.model import TLS_VERSIONS
+
 if TYPE_CHECKING:
     from amphorad.dialects.haproxy.lexer import Line
 
-__all__ = ["ALL_VERSIONS", "VERSION_SWITCHES", "read_options", "versions"]
+__all__ = ["VERSION_SWITCHES", "read_options", "versions"]
 
-ALL_VERSIONS: Final = frozenset({"SSLv3", "TLSv1", "TLSv1.1", "TLSv1.2", "TLSv1.3"})
 VERSION_SWITCHES: Final = {
     "no-sslv3": "SSLv3",
     "no-tlsv10": "TLSv1",
@@ -49,7 +50,7 @@ def read_options(line: Line, start: int, *, flags: frozenset[str], valued: froze
 
 def versions(line: Line, options: dict[str, str]) -> frozenset[str]:
     """The versions that no switch turns off; there may be holes."""
-    left = ALL_VERSIONS.difference(version for switch, version in VERSION_SWITCHES.items() if switch in options)
+    left = TLS_VERSIONS.difference(version for switch, version in VERSION_SWITCHES.items() if switch in options)
     if not left:
         raise line.error("every TLS version is switched off", "no-tlsv13")
     return left

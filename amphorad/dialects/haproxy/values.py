@@ -36,6 +36,8 @@ _SIZE_UNIT: Final = {None: 1, "k": 1024, "m": 1024**2, "g": 1024**3}
 _NAME: Final = re.compile(r"[A-Za-z0-9_.-]{1,255}\Z")
 _TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,255}\Z")
 _ALPN: Final = re.compile(r"[A-Za-z0-9./_-]{1,32}\Z")
+_OCTET: Final = "(25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])"
+_IPV4: Final = re.compile(rf"{_OCTET}(\.{_OCTET}){{3}}\Z")
 _MAX_DURATION_S: Final = 2_147_483.647  # HAProxy's largest: 2^31 - 1 ms
 _MAX_ENTRIES: Final = 10_000_000
 
@@ -79,6 +81,9 @@ def address(line: Line, word: str, what: str) -> str:
 
 
 def canonical_address(word: str) -> str:
+    """The shortest standard form of an address; `ValueError` when it is none."""
+    if _IPV4.match(word):  # already in its only form; a thousand members need no thousand objects
+        return word
     if "%" in word:
         raise ValueError("an address with a zone is not taken")
     return str(ipaddress.IPv6Address(word)) if ":" in word else str(ipaddress.IPv4Address(word))
