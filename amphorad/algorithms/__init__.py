@@ -12,6 +12,10 @@ round robin live in shared memory, so they are exact over all threads and go on 
 
 An algorithm of your own is an object with `pick`, made by a factory from the usable members:
 
+    import random
+
+    from amphorad.algorithms import register
+
     class TwoChoices:
         \"\"\"The less busy of two members drawn at random.\"\"\"
 
@@ -22,7 +26,7 @@ An algorithm of your own is an object with `pick`, made by a factory from the us
             drawn = random.choices(self.members, k=2)
             return min(drawn, key=lambda member: member.in_flight / member.weight).index
 
-    amphorad.algorithms.register("two_choices", TwoChoices)
+    register("two_choices", TwoChoices)
 
 A package offers it to every amphorad on the machine by an entry point instead of `register`:
 

@@ -117,5 +117,6 @@ def find_factory(name: str) -> Factory:
             raise ValueError(f"algorithm {name!r} cannot be loaded from {point.value}: {error}") from error
         if not callable(factory):
             raise ValueError(f"algorithm {name!r}: {point.value} is not callable")
-        return factory
+        # pickers are built again at every change of a member's health; reading all packages' metadata once is enough
+        return _registered.setdefault(name, factory)
     raise ValueError(f"unknown algorithm {name!r}; known are {', '.join(names())}")
