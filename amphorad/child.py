@@ -15,9 +15,9 @@ import socket
 import subprocess
 import sys
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from amphorad.environment import child_environment
 from amphorad.messages import (
     VERSION,
     Alarm,
@@ -160,7 +160,9 @@ class DataPlaneProcess:
         """Blocks for the fork and exec: a few milliseconds, in a process that carries no traffic."""
         own = ["--control", str(control), "--board", str(self._board)]
         command = [sys.executable, "-m", "amphorad.proxy.process", *own, *self._arguments]
-        return subprocess.Popen(command, pass_fds=(control, self._board), stdin=subprocess.DEVNULL, env=_environment())
+        return subprocess.Popen(
+            command, pass_fds=(control, self._board), stdin=subprocess.DEVNULL, env=child_environment()
+        )
 
     def _on_exit(self) -> None:
         assert self._process is not None
@@ -215,10 +217,3 @@ class DataPlaneProcess:
                 self._on_alarm(message.text)
             case _:
                 raise MessageError(f"unexpected {type(message).__name__}")
-
-
-def _environment() -> dict[str, str]:
-    """The child imports the same amphorad as this process, also when it runs from a source tree."""
-    root = str(Path(__file__).resolve().parents[1])
-    others = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path and path != root]
-    return os.environ | {"PYTHONPATH": os.pathsep.join([root, *others]), "PYTHONSAFEPATH": "1"}

@@ -33,7 +33,7 @@ RANKS = {
     "amphorad.state": 30,
     "amphorad.model": 20,
     "amphorad.algorithms": 20,
-    "amphorad.runtime": 10,
+    "amphorad.environment": 10,
     "amphorad.errors": 0,
     "amphorad": 0,
 }

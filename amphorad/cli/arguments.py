@@ -1,0 +1,205 @@
+"""The grammar of the command line."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from enum import IntEnum
+from pathlib import Path
+
+import amphorad
+from amphorad.dialects.haproxy import Escaping
+from amphorad.model import ReusePolicy
+
+__all__ = ["ExitCode", "build_parser", "default_state_dir"]
+
+
+class ExitCode(IntEnum):
+    """What the shell sees."""
+
+    OK = 0
+    REFUSED = 1
+    USAGE = 2
+    CANNOT_LISTEN = 3
+    NOT_RUNNING = 4
+    ALREADY_RUNNING = 5
+    FAILED = 6
+
+
+EXIT_CODES = """\
+exit codes:
+  0  done
+  1  the configuration is refused or cannot be read; errors are printed as file:line: reason
+  2  wrong usage
+  3  a listener's address and port cannot be bound
+  4  no running amphorad answers on the admin socket
+  5  another amphorad already serves with this state directory or admin socket
+  6  the data plane does not start, or another internal failure
+"""
+
+
+def default_state_dir() -> Path:
+    """A directory of this user: $XDG_RUNTIME_DIR/amphorad, for root /run/amphorad, else /tmp/amphorad-UID."""
+    runtime = os.environ.get("XDG_RUNTIME_DIR")
+    if runtime and os.access(runtime, os.W_OK):
+        return Path(runtime) / "amphorad"
+    if os.geteuid() == 0 and os.access("/run", os.W_OK):
+        return Path("/run/amphorad")
+    return Path(f"/tmp/amphorad-{os.geteuid()}")
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if not 1 <= value <= 64:
+        raise argparse.ArgumentTypeError("must be 1 to 64")
+    return value
+
+
+def _seconds(text: str) -> float:
+    value = float(text)
+    if not 0 <= value <= 86400:
+        raise argparse.ArgumentTypeError("must be 0 to 86400 seconds")
+    return value
+
+
+def build_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="amphorad",
+        description="A userspace load balancer that serves what an OpenStack Octavia controller renders.",
+        epilog=EXIT_CODES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"amphorad {amphorad.__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    _add_serve(commands)
+    _add_check(commands)
+    _add_apply(commands)
+    _add_status(commands)
+    _add_top(commands)
+    _add_demo(commands)
+    return parser
+
+
+def _add(
+    commands: argparse._SubParsersAction[argparse.ArgumentParser], name: str, text: str
+) -> argparse.ArgumentParser:
+    return commands.add_parser(
+        name, help=text, description=text, epilog=EXIT_CODES, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+
+
+def _add_file(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "-f",
+        "--file",
+        type=Path,
+        required=True,
+        metavar="FILE",
+        help="configuration in the controller's HAProxy dialect",
+    )
+
+
+def _add_escaping(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--escaping",
+        choices=[choice.value for choice in Escaping],
+        default=Escaping.INTENT.value,
+        help="intent: undo the controller's HTML escaping of values; strict: read them as HAProxy does (default: intent)",
+    )
+
+
+def _add_socket(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--state-dir", type=Path, default=None, metavar="DIR", help=f"runtime files (default: {default_state_dir()})"
+    )
+    parser.add_argument(
+        "--admin-socket", type=Path, default=None, metavar="PATH", help="admin socket (default: STATE_DIR/admin.sock)"
+    )
+
+
+def _add_serve(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = _add(
+        commands,
+        "serve",
+        "Serve a file in the foreground until SIGTERM or SIGINT (a second one ends at once). SIGHUP applies the file again.",
+    )
+    _add_file(parser)
+    parser.add_argument(
+        "--threads",
+        type=_positive,
+        metavar="N",
+        help="engine threads, 1 to 64 (default: nbthread of the file, else the CPUs)",
+    )
+    _add_socket(parser)
+    parser.add_argument(
+        "--log-target",
+        default="stderr",
+        metavar="TARGET",
+        help="stderr, syslog, or the path of a file (default: stderr)",
+    )
+    parser.add_argument(
+        "--log-level",
+        default="info",
+        choices=["debug", "info", "warning", "error"],
+        help="least severity (default: info)",
+    )
+    parser.add_argument(
+        "--http-reuse",
+        type=ReusePolicy,
+        choices=[ReusePolicy.RETRY, ReusePolicy.SAFE, ReusePolicy.NEVER],
+        default=ReusePolicy.RETRY,
+        help="when an idle member connection may serve another client. safe: not for the first request of a client connection,"
+        " as HAProxy; retry: also for a first request that can be repeated without harm, and it is repeated on a fresh"
+        " connection if the idle one turns out dead; never (default: retry)",
+    )
+    _add_escaping(parser)
+    parser.add_argument(
+        "--grace",
+        type=_seconds,
+        default=10.0,
+        metavar="SECONDS",
+        help="time for open sessions after a stop (default: 10)",
+    )
+    parser.add_argument(
+        "--free-bind",
+        action="store_true",
+        help="also listen on addresses that this machine does not have at the moment",
+    )
+
+
+def _add_check(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = _add(commands, "check", "Check a configuration; print every error as file:line: reason.")
+    _add_file(parser)
+    _add_escaping(parser)
+
+
+def _add_apply(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = _add(commands, "apply", "Make a running amphorad serve this file, in place, and print what that changed.")
+    _add_file(parser)
+    _add_socket(parser)
+
+
+def _add_status(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = _add(commands, "status", "Show listeners, pools and members of a running amphorad with their counters.")
+    _add_socket(parser)
+    parser.add_argument("--json", action="store_true", help="one JSON object")
+
+
+def _add_top(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = _add(commands, "top", "Show live rates and latencies per listener, pool and member.")
+    _add_socket(parser)
+    parser.add_argument("--interval", type=float, default=1.0, metavar="SECONDS", help="between frames (default: 1)")
+    parser.add_argument("--once", action="store_true", help="one frame, measured over one interval, then exit")
+
+
+def _add_demo(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = _add(
+        commands, "demo", "Start three members and a load balancer on loopback, with traffic and a live view."
+    )
+    parser.add_argument(
+        "--seconds", type=float, metavar="N", help="plain lines instead of a live view, and end after N"
+    )
+    parser.add_argument(
+        "--rate", type=float, default=300.0, metavar="N", help="requests per second to make (default: 300)"
+    )
+    parser.add_argument("--port", type=int, default=0, help="port of the HTTP listener (default: a free one)")

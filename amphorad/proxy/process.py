@@ -1,0 +1,157 @@
+"""The data-plane process: engine threads, and a main loop that takes the supervisor's messages.
+
+It is started by the supervisor with two inherited descriptors, the control socket and the board. It has no configuration of
+its own and opens no listening socket. When the control socket ends, the supervisor is gone, and the process ends too,
+after the same grace period as for an ordered stop.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import uvloop
+
+from amphorad.board import Board
+from amphorad.errors import ConfigError
+from amphorad.messages import (
+    VERSION,
+    Alarm,
+    Apply,
+    Channel,
+    Closed,
+    Hello,
+    MessageError,
+    Pulse,
+    Receipt,
+    Refusal,
+    Stop,
+    decode_load_balancer,
+)
+from amphorad.model import ReusePolicy
+from amphorad.proxy.data_plane import DataPlane, Settings
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = ["ControlLoop", "main"]
+
+MAINTENANCE_S = 0.1
+PULSE_EVERY = 5  # rounds of maintenance
+
+
+class ControlLoop:
+    """Carries the supervisor's messages to the data plane, and its answers back.
+
+    Args:
+        plane: started; stopped when `run` returns.
+        grace_s: how long sessions may go on when the supervisor is gone.
+    """
+
+    def __init__(self, plane: DataPlane, channel: Channel, grace_s: float) -> None:
+        self._plane = plane
+        self._channel = channel
+        self._grace_s = grace_s
+        self._last_pulse = Pulse(0, 0)
+
+    async def run(self) -> None:
+        """Serves until a Stop message or the end of the control socket, and then until the sessions have ended."""
+        maintenance = asyncio.create_task(self._maintain(), name="maintenance")
+        grace_s = self._grace_s
+        try:
+            await self._channel.send(Hello(VERSION, os.getpid()))
+            grace_s = await self._take_commands()
+        except (Closed, MessageError):
+            pass
+        finally:
+            await asyncio.to_thread(self._plane.stop, grace_s)
+            maintenance.cancel()
+            await asyncio.gather(maintenance, return_exceptions=True)
+
+    async def _take_commands(self) -> float:
+        while True:
+            message = await self._channel.receive()
+            match message:
+                case Apply():
+                    await self._channel.send(self._apply(message))
+                case Stop(grace_s=grace_s):
+                    return grace_s
+                case _:
+                    raise MessageError(f"unexpected {type(message).__name__}")
+
+    def _apply(self, message: Apply) -> Receipt:
+        started = time.monotonic()
+        descriptors = self._channel.take_descriptors(len(message.sockets))
+        sockets = {name.key: descriptor for name, descriptor in zip(message.sockets, descriptors, strict=True)}
+        refusal = None
+        try:
+            self._plane.apply(decode_load_balancer(message.load_balancer), sockets)
+        except ConfigError as error:
+            refusal = Refusal.of(error)
+        return Receipt(message.generation, time.monotonic() - started, self._plane.draining(), refusal)
+
+    async def _maintain(self) -> None:
+        loop = asyncio.get_running_loop()
+        rounds = 0
+        while True:
+            self._plane.maintain(loop.time())
+            rounds += 1
+            with contextlib.suppress(Closed):
+                for text in self._plane.alarms():
+                    await self._channel.send(Alarm(text))
+                if rounds % PULSE_EVERY == 0:
+                    await self._pulse()
+            await asyncio.sleep(MAINTENANCE_S)
+
+    async def _pulse(self) -> None:
+        pulse = Pulse(self._plane.sessions(), self._plane.draining())
+        if pulse != self._last_pulse:
+            self._last_pulse = pulse
+            await self._channel.send(pulse)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        prog="amphorad data plane", description="Started by `amphorad serve`, not by hand."
+    )
+    parser.add_argument("--control", type=int, required=True, help="descriptor of the control socket")
+    parser.add_argument("--board", type=int, required=True, help="descriptor of the board")
+    parser.add_argument("--threads", type=int, required=True, help="engine threads")
+    parser.add_argument("--http-reuse", type=ReusePolicy, default=ReusePolicy.RETRY)
+    parser.add_argument("--grace", type=float, default=0.0, help="seconds that sessions get when the supervisor dies")
+    options = parser.parse_args(arguments)
+
+    # The terminal and service managers signal the whole group; when to stop is for the supervisor to say.
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    with contextlib.suppress(OSError):
+        Path("/proc/self/comm").write_text("amphorad-data")
+    for descriptor in (options.control, options.board):
+        os.set_inheritable(descriptor, False)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(_serve(options))
+    return 0
+
+
+async def _serve(options: argparse.Namespace) -> None:
+    channel = Channel(socket.socket(fileno=options.control))
+    board = Board.attach(options.board)
+    plane = DataPlane(board, threads=options.threads, settings=Settings(reuse=options.http_reuse))
+    try:
+        plane.start()
+        await ControlLoop(plane, channel, options.grace).run()
+    finally:
+        channel.close()
+        board.close()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,329 @@
+"""The supervising process: owns the configuration, the listening sockets, the board, the admin socket and one data plane.
+
+It carries no traffic. What it owns survives the data plane, so when that dies (a crash, SIGKILL), a new one starts at once on
+the same sockets, the same board and the same snapshot; only the open sessions are lost. One apply runs at a time:
+
+    text -> dialect -> model -> plan (old, new) -> open new sockets -> data plane confirms -> close unused sockets
+
+A step that fails leaves the old snapshot serving. A restart of the data plane waits for an apply that runs, and the reverse.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import collections
+import contextlib
+import fcntl
+import logging
+import os
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import amphorad
+from amphorad.admin import AdminServer, ApplyReceipt, Refused
+from amphorad.board import Board
+from amphorad.child import DataPlaneDied, DataPlaneProcess
+from amphorad.dialects import haproxy
+from amphorad.errors import AmphoradError
+from amphorad.model import ReusePolicy
+from amphorad.plan import plan
+from amphorad.sockets import ListeningSockets
+from amphorad.status import DataPlaneStatus, Status, build_listeners
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from amphorad.model import LoadBalancer
+    from amphorad.plan import Plan
+
+__all__ = ["AlreadyRunning", "NotStarted", "Options", "Supervisor", "read_configuration"]
+
+log = logging.getLogger(__name__)
+
+ALARMS_KEPT = 50
+# A data plane that lived shorter than SHORT_LIFE_S counts as failing; the first restart never waits.
+SHORT_LIFE_S = 1.0
+BACKOFF_S = 0.2
+BACKOFF_LIMIT_S = 5.0
+
+
+class AlreadyRunning(AmphoradError):
+    """Another process serves with the same state directory or admin socket."""
+
+
+class NotStarted(AmphoradError):
+    """The data plane does not start."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """Start-up settings; they do not change while the process lives.
+
+    Args:
+        file: the configuration, read at the start and on `reread`.
+        threads: engine threads; None takes `nbthread` of the file, else the number of usable CPUs.
+        state_dir: a directory of this process alone, made with mode 0700 if it is not there.
+        grace_s: how long open sessions may go on after a stop.
+        free_bind: also listen on addresses that this machine does not have at the moment.
+    """
+
+    file: Path
+    state_dir: Path
+    admin_socket: Path
+    threads: int | None = None
+    grace_s: float = 10.0
+    reuse: ReusePolicy = ReusePolicy.RETRY
+    escaping: haproxy.Escaping = haproxy.Escaping.INTENT
+    free_bind: bool = False
+
+
+def read_configuration(text: str, file: str, escaping: haproxy.Escaping) -> LoadBalancer:
+    """The model of a text.
+
+    Raises:
+        Refused: with every error of the text.
+    """
+    load_balancer, errors = haproxy.check(text, file=file, escaping=escaping)
+    if errors or load_balancer is None:
+        raise Refused(errors)
+    return load_balancer
+
+
+class Supervisor:
+    """Runs one load balancer. `start`, then `wait_stopped`; `stop` in the end, also after a failed start.
+
+    Args:
+        read_file: gives the text of a configuration file; raises ConfigError.
+    """
+
+    def __init__(self, options: Options, read_file: Callable[[Path], str]) -> None:
+        self._options = options
+        self._read_file = read_file
+        self._admin = AdminServer(options.admin_socket, self)
+        self._sockets = ListeningSockets(free_bind=options.free_bind)
+        self._board: Board | None = None
+        self._child: DataPlaneProcess | None = None
+        self._watch: asyncio.Task[None] | None = None
+        self._changing = asyncio.Lock()
+        self._lock_file = -1
+        self._running: LoadBalancer | None = None
+        self._generation = 0
+        self._restarts = 0
+        self._alarms: collections.deque[str] = collections.deque(maxlen=ALARMS_KEPT)
+        self._started_at = time.monotonic()
+
+    # --- life ---
+
+    async def start(self) -> None:
+        """Serves the file; returns when every listener accepts.
+
+        Raises:
+            Refused, ConfigError: the file.
+            ListenError: an address is taken.
+            AlreadyRunning, NotStarted.
+        """
+        name = str(self._options.file)
+        wanted = read_configuration(self._read_file(self._options.file), name, self._options.escaping)
+        self._take_state_directory()
+        self._sockets.prepare(wanted)
+        self._board = Board.create(self._options.threads or wanted.threads or len(os.sched_getaffinity(0)))
+        self._child = self._new_child()
+        try:
+            await self._child.start()
+            await self._child.apply(1, wanted, dict(self._sockets.of(wanted)))
+        except DataPlaneDied as error:
+            raise NotStarted(str(error)) from error
+        self._sockets.commit(wanted)
+        self._running, self._generation = wanted, 1
+        try:
+            await self._admin.start()
+        except OSError as error:
+            raise AlreadyRunning(f"admin socket {self._options.admin_socket}: {error.strerror}") from error
+        self._watch = asyncio.create_task(self._keep_running(), name="data plane watch")
+        log.info("serving file=%s listeners=%d threads=%d", name, len(wanted.listeners), self._board.threads)
+
+    async def stop(self, grace_s: float | None = None) -> None:
+        """Accepts nothing more, lets sessions end for the grace period, and gives everything back."""
+        grace_s = self._options.grace_s if grace_s is None else grace_s
+        if self._watch is not None:
+            self._watch.cancel()
+            await asyncio.gather(self._watch, return_exceptions=True)
+        await self._admin.stop()
+        self._sockets.close()
+        if self._child is not None:
+            log.info("stopping grace_s=%g sessions=%d", grace_s, self._child.sessions)
+            await self._child.stop(grace_s)
+        if self._board is not None:
+            self._board.close()
+        if self._lock_file >= 0:
+            os.close(self._lock_file)
+        log.info("stopped")
+
+    async def hurry(self) -> None:
+        """During `stop`: ends the data plane at once."""
+        if self._child is not None:
+            await self._child.kill()
+
+    @property
+    def ready_line(self) -> str:
+        """One line of key=value for whoever waits for the start."""
+        assert self._running is not None
+        assert self._board is not None
+        assert self._child is not None
+        return (
+            f"ready listeners={len(self._running.listeners)} sockets={len(self._sockets)} threads={self._board.threads}"
+            f" generation={self._generation} pid={os.getpid()} data_plane={self._child.pid}"
+            f" admin={self._options.admin_socket}"
+        )
+
+    def _take_state_directory(self) -> None:
+        directory = self._options.state_dir
+        try:
+            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if directory.stat().st_uid not in (os.geteuid(), 0):
+                raise AlreadyRunning(f"state directory {directory} belongs to another user")
+            self._lock_file = os.open(directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            fcntl.flock(self._lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise AlreadyRunning(f"another amphorad serves with state directory {directory}") from None
+        except OSError as error:
+            raise AlreadyRunning(f"state directory {directory}: {error.strerror}") from error
+
+    # --- the data plane ---
+
+    def _new_child(self) -> DataPlaneProcess:
+        assert self._board is not None
+        options = self._options
+        arguments = [
+            f"--threads={self._board.threads}",
+            f"--http-reuse={options.reuse}",
+            f"--grace={options.grace_s}",
+        ]
+        return DataPlaneProcess(arguments, self._board.fileno(), self._on_alarm)
+
+    async def _keep_running(self) -> None:
+        failures = 0
+        while True:
+            child = self._child
+            assert child is not None
+            await child.wait_ended()
+            lived_s = time.monotonic() - child.started_at
+            failures = failures + 1 if lived_s < SHORT_LIFE_S else 0
+            text = f"data plane died pid={child.pid} {child.exit_text} after {lived_s:.1f} s"
+            self._on_alarm(text)
+            if failures > 1:
+                await asyncio.sleep(min(BACKOFF_S * 2.0 ** (failures - 2), BACKOFF_LIMIT_S))
+            async with self._changing:
+                if self._child is child:  # an apply that saw it die has replaced it already otherwise
+                    with contextlib.suppress(NotStarted):
+                        await self._replace_child(self._generation, self._running)
+
+    async def _replace_child(self, generation: int, load_balancer: LoadBalancer | None) -> None:
+        """A new data plane on the same sockets and board.
+
+        Raises:
+            NotStarted: it did not come up with that configuration; `_keep_running` will try again with the one that served last.
+        """
+        assert self._child is not None
+        assert load_balancer is not None
+        began = time.monotonic()
+        await self._child.kill()
+        self._restarts += 1
+        self._child = child = self._new_child()
+        try:
+            await child.start()
+            await child.apply(generation, load_balancer, dict(self._sockets.of(load_balancer)))
+        except (DataPlaneDied, AmphoradError, OSError) as error:
+            self._on_alarm(f"data plane did not start: {error}")
+            await child.kill()
+            raise NotStarted(str(error)) from error
+        log.warning("data plane replaced pid=%d took_ms=%d", child.pid, (time.monotonic() - began) * 1000)
+
+    def _on_alarm(self, text: str) -> None:
+        log.warning("alarm text=%r", text)
+        self._alarms.append(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}")
+
+    # --- the admin socket's side ---
+
+    async def reread(self) -> ApplyReceipt:
+        """Applies the file as it is now. Raises what `apply_text` raises."""
+        return await self.apply_text(self._read_file(self._options.file), str(self._options.file))
+
+    async def apply_text(self, text: str, file: str) -> ApplyReceipt:
+        """Serves another configuration in place.
+
+        Raises:
+            Refused, ConfigError, ListenError: it cannot be served; nothing changed.
+            NotStarted: the data plane died while it took the new one over; the old one serves again.
+        """
+        began = time.monotonic()
+        wanted = read_configuration(text, file, self._options.escaping)
+        async with self._changing:
+            return await self._apply(wanted, began)
+
+    async def _apply(self, wanted: LoadBalancer, began: float) -> ApplyReceipt:
+        assert self._running is not None
+        assert self._child is not None
+        steps = plan(self._running, wanted)
+        if wanted == self._running:
+            return self._receipt(steps, changed=False, opened=0, closed=0, began=began)
+        opened = self._sockets.prepare(wanted)
+        try:
+            if self._child.is_running:
+                await self._child.apply(self._generation + 1, wanted, dict(self._sockets.of(wanted)))
+            else:  # it keeps dying, perhaps of the old configuration
+                await self._replace_child(self._generation + 1, wanted)
+        except AmphoradError:
+            self._sockets.roll_back()
+            raise
+        except DataPlaneDied as error:
+            self._sockets.roll_back()
+            await self._replace_child(self._generation, self._running)
+            raise NotStarted(f"{error}; the configuration before it serves again") from error
+        self._generation += 1
+        self._running = wanted
+        closed = self._sockets.commit(wanted)
+        receipt = self._receipt(steps, changed=True, opened=opened, closed=closed, began=began)
+        log.info("applied generation=%d elapsed_ms=%d", receipt.generation, receipt.elapsed_s * 1000)
+        return receipt
+
+    def _receipt(self, steps: Plan, *, changed: bool, opened: int, closed: int, began: float) -> ApplyReceipt:
+        assert self._child is not None
+        return ApplyReceipt(
+            generation=self._generation,
+            changed=changed,
+            summary=str(steps.summary),
+            changes=tuple(steps.describe()),
+            sockets_opened=opened,
+            sockets_closed=closed,
+            sockets_kept=len(self._sockets) - opened,
+            elapsed_s=time.monotonic() - began,
+            draining=self._child.draining,
+        )
+
+    def status(self) -> Status:
+        assert self._running is not None
+        assert self._board is not None
+        assert self._child is not None
+        child = self._child
+        return Status(
+            version=amphorad.__version__,
+            load_balancer=self._running.id,
+            file=str(self._options.file),
+            generation=self._generation,
+            uptime_s=time.monotonic() - self._started_at,
+            escaping=self._options.escaping.value,
+            http_reuse=str(self._options.reuse),
+            data_plane=DataPlaneStatus(
+                pid=child.pid if child.is_running else 0,
+                uptime_s=time.monotonic() - child.started_at,
+                restarts=self._restarts,
+                threads=self._board.threads,
+                sessions=child.sessions,
+                draining=child.draining,
+            ),
+            alarms=tuple(self._alarms),
+            listeners=build_listeners(self._running, self._board),
+        )
