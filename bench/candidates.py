@@ -124,6 +124,7 @@ def _command(
     if setup.name == "amphorad":
         path.write_text(text)
         serve = [sys.executable, "-m", "amphorad", "serve", "-f", str(path), "--threads", threads]
+        serve += ["--state-dir", str(directory / "state"), "--log-level", "warning", "--grace", "1"]
         return [*serve, *setup.arguments], source
     if setup.name == "haproxy":
         path.write_text(config.for_haproxy(text, setup.threads))
@@ -132,21 +133,24 @@ def _command(
     return ["nginx", "-p", str(directory), "-c", str(path), "-e", str(directory / "nginx-error.log")], "equivalent"
 
 
-def start(setup: Setup, members: dict[str, list[int]], directory: Path, files: int) -> Running:
-    """Start a candidate on fresh ports and wait until all its listeners accept.
+def start(
+    setup: Setup, members: dict[str, list[int]], directory: Path, files: int, ports: dict[str, int] | None = None
+) -> Running:
+    """Start a candidate and wait until all its listeners accept.
 
     Args:
         setup: what to run.
         members: member ports by endpoint kind.
         directory: an empty folder for its files.
         files: limit of open files.
+        ports: listening port by endpoint kind; ephemeral ones where not given.
 
     Raises:
         RuntimeError: it ended or did not become ready; the message has the end of its output.
     """
     directory.mkdir(parents=True)
     kinds = [kind for kind in config.KINDS if kind in members and (kind == "http" or has_tcp(setup.name))]
-    ports = dict(zip(kinds, free_ports(len(kinds)), strict=True))
+    ports = {**dict(zip(kinds, free_ports(len(kinds)), strict=True)), **(ports or {})}
     command, source = _command(setup, config.make_endpoints(ports, members), directory, files)
     before = os.sched_getaffinity(0)
     if setup.cpu is not None:

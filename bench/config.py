@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-__all__ = ["KINDS", "Endpoint", "MemberPort", "for_haproxy", "for_nginx", "make_endpoints", "render", "shape"]
+__all__ = ["KINDS", "Endpoint", "MemberPort", "for_haproxy", "for_nginx", "make_endpoints", "member", "render", "shape"]
 
 KINDS = ("http", "echo", "answer", "bulk")
 _LOAD_BALANCER = uuid.UUID("8a0d3ae2-42a7-4f4e-9c3c-0c1d2e3f4a5b")
@@ -43,11 +43,13 @@ class Endpoint:
         kind: http, echo, answer or bulk; all but http are TCP listeners.
         port: listening port on 127.0.0.1.
         members: pool members.
+        monitored: the pool has a TCP monitor (every second, down after 2 failures, up after 1 success).
     """
 
     kind: str
     port: int
     members: tuple[MemberPort, ...]
+    monitored: bool = False
 
     @property
     def mode(self) -> str:
@@ -132,18 +134,20 @@ def _frontend(endpoint: Endpoint) -> list[str]:
 
 def _backend(endpoint: Endpoint) -> list[str]:
     http = endpoint.mode == "http"
+    check = " check inter 1s fall 2 rise 1" if endpoint.monitored else ""
     return [
         "",
         f"backend {endpoint.pool_id}:{endpoint.listener_id}",
         f"    mode {endpoint.mode}",
         *(["    http-reuse safe"] if http else []),
         "    balance roundrobin",
+        *(["    load-server-state-from-file global", "    timeout check 1s"] if endpoint.monitored else []),
         *(["    option forwardfor"] if http else []),
         f"    fullconn {endpoint.limit}",
         "    option allbackups",
         "    timeout connect 5000",
         "    timeout server 50000",
-        *(f"    server {each.name} 127.0.0.1:{each.port} weight {each.weight}" for each in endpoint.members),
+        *(f"    server {each.name} 127.0.0.1:{each.port} weight {each.weight}{check}" for each in endpoint.members),
     ]
 
 
@@ -155,11 +159,11 @@ def render(endpoints: Sequence[Endpoint], directory: Path) -> tuple[str, str]:
             warnings.simplefilter("ignore")  # octavia's dependencies announce their own future
             octavia = importlib.import_module("tests.support.octavia_render")
             listeners = [_octavia_listener(octavia, each) for each in endpoints]
+            text: str = octavia.render_load_balancer(
+                listeners, lb_id=str(_LOAD_BALANCER), vip="127.0.0.1", connection_logging=False
+            )
     except ImportError:  # PackageNotFoundError is one
         return shape(endpoints, directory), "checked-in text with the lines of Octavia 19"
-    text: str = octavia.render_load_balancer(
-        listeners, lb_id=str(_LOAD_BALANCER), vip="127.0.0.1", connection_logging=False
-    )
     # nothing outside the run's own folder may be touched
     return text.replace("/var/lib/octavia", str(directory)), f"rendered by octavia {version}"
 
@@ -190,10 +194,11 @@ def for_haproxy(text: str, threads: int) -> str:
     """The same text for a HAProxy that runs in the foreground on this machine.
 
     Left out of `global`: daemon, user, log targets, stats socket, state file, CPU map (pinning is done from outside); put
-    in: the wanted number of threads. Everything from `defaults` on is untouched.
+    in: the wanted number of threads. From `defaults` on, only the state file's use goes.
     """
     head, mark, rest = text.partition("\ndefaults\n")
     kept = [line for line in head.splitlines() if not line.strip().startswith(_AMPHORA_ONLY)]
+    rest = rest.replace("    load-server-state-from-file global\n", "")
     return "\n".join([*kept, f"    nbthread {threads}", "", ""]) + mark.lstrip("\n") + rest
 
 
