@@ -12,9 +12,13 @@ Identifiers are made from a counter per call site's `label` unless given: `make_
 
 from __future__ import annotations
 
+import functools
+import importlib
 import importlib.util
 import itertools
 import uuid
+import warnings
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -51,6 +55,18 @@ def require_octavia() -> None:
         pytest.skip("the octavia package is not installed", allow_module_level=True)
 
 
+@functools.cache
+def _octavia() -> SimpleNamespace:
+    """The modules in use. Importing them warns about libraries of theirs, which must not fail our tests."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return SimpleNamespace(
+            config=importlib.import_module("octavia.common.config"),
+            data_models=importlib.import_module("octavia.common.data_models"),
+            jinja_cfg=importlib.import_module("octavia.common.jinja.haproxy.combined_listeners.jinja_cfg"),
+        )
+
+
 def make_id(label: str, number: int) -> str:
     """A UUID that depends on nothing but its arguments."""
     return str(uuid.uuid5(_NAMESPACE, f"{label}-{number}"))
@@ -64,8 +80,7 @@ def make_member(
     address: str, port: int, *, weight: int = 1, enabled: bool = True, backup: bool = False, **fields: Any
 ) -> Any:
     """A member. `fields`: id, monitor_address, monitor_port, provisioning_status, ..."""
-    from octavia.common import data_models
-
+    data_models = _octavia().data_models
     values: dict[str, Any] = {"id": _next_id("member"), "provisioning_status": "ACTIVE", "operating_status": "ONLINE"}
     values |= fields
     return data_models.Member(
@@ -75,8 +90,7 @@ def make_member(
 
 def make_monitor(kind: str, *, delay: int = 5, timeout: int = 3, rise: int = 2, fall: int = 3, **fields: Any) -> Any:
     """A health monitor with the API's defaults. `fields`: enabled, http_method, url_path, expected_codes, ..."""
-    from octavia.common import data_models
-
+    data_models = _octavia().data_models
     values: dict[str, Any] = {"id": _next_id("monitor"), "enabled": True, "provisioning_status": "ACTIVE"}
     if kind in ("HTTP", "HTTPS"):
         values |= {"http_method": "GET", "url_path": "/", "expected_codes": "200"}
@@ -97,8 +111,7 @@ def make_pool(
     **fields: Any,
 ) -> Any:
     """A pool. `fields`: id, enabled, tls_enabled, tls_ciphers, tls_versions, alpn_protocols, tls_certificate_id, ..."""
-    from octavia.common import data_models
-
+    data_models = _octavia().data_models
     values: dict[str, Any] = {
         "id": _next_id("pool"),
         "enabled": True,
@@ -121,8 +134,7 @@ def make_pool(
 def make_rule(
     kind: str, compare: str, value: str, *, key: str | None = None, invert: bool = False, **fields: Any
 ) -> Any:
-    from octavia.common import data_models
-
+    data_models = _octavia().data_models
     values: dict[str, Any] = {"id": _next_id("rule"), "enabled": True, "provisioning_status": "ACTIVE"}
     values |= fields
     return data_models.L7Rule(type=kind, compare_type=compare, value=value, key=key, invert=invert, **values)
@@ -130,8 +142,7 @@ def make_rule(
 
 def make_policy(action: str, rules: Iterable[Any], **fields: Any) -> Any:
     """An L7 policy. `fields`: enabled, redirect_pool, redirect_url, redirect_prefix, redirect_http_code, ..."""
-    from octavia.common import data_models
-
+    data_models = _octavia().data_models
     values: dict[str, Any] = {"id": _next_id("policy"), "enabled": True, "provisioning_status": "ACTIVE"}
     values |= fields
     return data_models.L7Policy(action=action, l7rules=list(rules), **values)
@@ -150,8 +161,7 @@ def make_listener(
 
     `fields`: id, enabled, connection_limit, insert_headers, timeout_client_data, tls_certificate_id, ...
     """
-    from octavia.common import data_models
-
+    data_models = _octavia().data_models
     values: dict[str, Any] = {
         "id": _next_id("listener"),
         "enabled": True,
@@ -201,9 +211,8 @@ def render_load_balancer(
         amphora_details: the answer of the details call (`active_tuned_profiles`, `cpu_count`, `memory`).
         log_format: the operator's `user_log_format`.
     """
-    from octavia.common import config, data_models
-    from octavia.common.jinja.haproxy.combined_listeners import jinja_cfg
-
+    octavia = _octavia()
+    data_models = octavia.data_models
     load_balancer = data_models.LoadBalancer(
         id=lb_id or _next_id("load-balancer"),
         project_id=project_id,
@@ -219,13 +228,13 @@ def render_load_balancer(
     )
     for listener in listeners:
         listener.load_balancer = load_balancer
-    group = config.cfg.CONF.haproxy_amphora
+    group = octavia.config.cfg.CONF.haproxy_amphora
     overrides = {"user_log_format": log_format, "default_connection_limit": default_connection_limit}
     changed = {key: value for key, value in overrides.items() if value is not None}
     for key, value in changed.items():
-        config.cfg.CONF.set_override(key, value, group="haproxy_amphora")
+        octavia.config.cfg.CONF.set_override(key, value, group="haproxy_amphora")
     try:
-        templater = jinja_cfg.JinjaTemplater(
+        templater = octavia.jinja_cfg.JinjaTemplater(
             base_amp_path=group.base_path, base_crt_dir=CERT_DIR, connection_logging=connection_logging
         )
         text: str = templater.build_config(
@@ -237,5 +246,5 @@ def render_load_balancer(
         )
     finally:
         for key in changed:
-            config.cfg.CONF.clear_override(key, group="haproxy_amphora")
+            octavia.config.cfg.CONF.clear_override(key, group="haproxy_amphora")
     return text

@@ -47,6 +47,7 @@ _TLS_EXPRESSIONS: Final = frozenset(
 _EXPRESSIONS: Final = _TLS_EXPRESSIONS | {"%[dst_port]"}
 _COOKIE_SAMPLE: Final = re.compile(r"(req|res)\.cook\((.+)\)\Z", re.DOTALL)
 _CODES: Final = re.compile(r"[0-9]{3}(\|[0-9]{3})*\Z")
+_CONTROL: Final = re.compile(r"[\x00-\x20\x7f]")
 _HTTP_VERSIONS: Final = {"HTTP/1.0": "1.0", "HTTP/1.1": "1.1"}
 
 
@@ -210,7 +211,7 @@ def _httpchk(draft: BackendDraft, line: Line, report: Report) -> None:
         version = _HTTP_VERSIONS.get(words[4])
         if version is None:
             raise line.error("the version of an HTTP check is HTTP/1.0 or HTTP/1.1", words[4])
-    if not words[3].isprintable():
+    if _CONTROL.search(words[3]):
         raise line.error("the path of an HTTP check holds a control character", words[3])
     draft.http_check = (token(line, words[2], "a method"), words[3], version)
 

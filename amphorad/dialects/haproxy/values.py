@@ -38,7 +38,7 @@ _TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,255}\Z")
 _ALPN: Final = re.compile(r"[A-Za-z0-9./_-]{1,32}\Z")
 _OCTET: Final = "(25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])"
 _IPV4: Final = re.compile(rf"{_OCTET}(\.{_OCTET}){{3}}\Z")
-_MAX_DURATION_S: Final = 2_147_483.647  # HAProxy's largest: 2^31 - 1 ms
+_MAX_DURATION_S: Final = 2_147_483.647  # HAProxy's largest, 2^31 - 1 ms; the API stops at 24 days
 _MAX_ENTRIES: Final = 10_000_000
 
 
