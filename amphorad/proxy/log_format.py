@@ -28,6 +28,7 @@ FACILITIES: Final = {name: number for number, name in enumerate(_NAMES.split())}
 }
 """Names that a `log` line may use (HAProxy configuration manual 3.1) -> syslog facility."""
 
+_CAPTURES: Final = frozenset({"hr", "hrl", "hs", "hsl"})  # nobody captures headers: not even the blanks around notice
 _FLAGS: Final = {"Q": 1, "X": 2, "E": 4}
 _VARIABLE: Final = re.compile(r"[A-Za-z0-9]+", re.ASCII)
 _FLAG: Final = re.compile(r"([+-])([A-Za-z])")
@@ -90,11 +91,11 @@ def parse(text: str) -> tuple[Segment, ...]:
         name, at = _read_name(text, at, start)
         if name == "o":
             common = flags
-        elif name is not None:
+        elif name is not None and name not in _CAPTURES:
             segments.append(Segment("".join(literal).encode(), name, flags))
             literal.clear()
             blank = False
-        elif at < len(text):
+        elif name is None:
             literal.append(text[at])
             blank = False
             at += 1
