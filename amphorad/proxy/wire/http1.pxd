@@ -1,7 +1,8 @@
 """HTTP/1 messages as offset tables (RFC 9112, RFC 9110): heads, framing, chunked bodies, and writing heads again.
 
 No I/O and no allocation: a buffer goes in, offsets or an error come out. The engine, the tests and the fuzzers call the
-same functions. Offsets count from the first byte of the head. Names are lower-cased in place.
+same functions. Offsets count from the first byte of the head. Names, and the value `chunked`, are lower-cased in
+place.
 
 Limits: head bytes (HEAD_LIMIT, the caller may pass less), MAX_FIELDS fields, chunk-size digits 16 (value below 2**60),
 extension bytes per chunk 256, trailer section 8192 bytes and MAX_FIELDS fields. Beyond any of them: an error.
@@ -123,7 +124,7 @@ cdef int parse_response(uint8_t *data, uint32_t length, uint32_t limit, uint32_t
 cdef int64_t feed_chunks(ChunkDecoder *decoder, const uint8_t *data, uint64_t length, int *done) noexcept nogil
 
 # Writes the start line, every field whose `drop` is 0, then `extra` (complete lines with CRLF, may be NULL) and the last
-# CRLF. The version of the start line becomes HTTP/1.1. Returns bytes written, or -1 when `room` is too small.
+# CRLF. The version becomes HTTP/1.1 (a request without Host needs one in `extra`). Returns bytes written, or -1 when `room` is too small.
 # `data` is the first byte of the head (the parser's `data` + `skipped`). `out` must not overlap it.
 cdef int64_t write_head(const uint8_t *data, const Head *head, int is_request, const uint8_t *extra,
                         uint32_t extra_length, uint8_t *out, uint32_t room) noexcept nogil

@@ -25,6 +25,8 @@ What a proxy and the recipient behind it could read in two ways is refused, neve
 - BINDS_AUTHENTICATION is also set by Authorization or Proxy-Authorization: NTLM or Negotiate in a request.
 - Responses 1xx and 204 have no body, and their Content-Length and Transfer-Encoding are dropped (RFC 9112 6.1, RFC 9110
   8.6); 205 is framed as written. A response that ends with the connection has WANTS_CLOSE.
+- Heads are written as HTTP/1.1 whatever came in. So for an HTTP/1.0 client the caller adds a Host field where there was
+  none, keeps 1xx responses back, and takes chunked responses apart.
 - Chunks: no blanks around the size or extensions; trailers that would act on framing, routing, credentials or content
   are refused (FORBIDDEN_TRAILERS), with "_" read as "-".
 
@@ -49,7 +51,7 @@ cdef enum:
     RESCAN_BELOW = 64           # so short a head is parsed anew on each call: an early no for what is not HTTP at all
     LOOKALIKE = 255             # a name that is a framing field's but for underscores
 
-cdef int64_t LENGTH_LIMIT = <int64_t>1 << 60
+cdef uint64_t LENGTH_LIMIT = <uint64_t>1 << 60
 
 cdef enum ConnectionOption:
     OPTION_CLOSE = 1
@@ -152,15 +154,15 @@ cdef inline int _identify_method(const uint8_t *p, uint32_t length) noexcept nog
 
 cdef inline int64_t _read_length(const uint8_t *p, uint32_t length) noexcept nogil:
     """Content-Length value, or -1: 1*DIGIT, no leading zero, at most 2**60."""
-    cdef int64_t value = 0
+    cdef uint64_t value = 0
     cdef uint32_t i
     if length == 0 or length > 19 or (p[0] == 48 and length > 1):
         return -1
     for i in range(length):
         if not is_digit(p[i]):
             return -1
-        value = value * 10 + p[i] - 48      # 19 digits fit in 63 bits
-    return value if value <= LENGTH_LIMIT else -1
+        value = value * 10 + (p[i] - 48)    # 19 digits fit in 64 bits
+    return <int64_t>value if value <= LENGTH_LIMIT else -1
 
 
 cdef inline bint _names_binding_scheme(const uint8_t *p, uint32_t length) noexcept nogil:
@@ -283,6 +285,8 @@ cdef inline int _note_field(uint8_t *base, Head *head, Field *field, Facts *fact
         if facts.coding or judgement < 0 or (judgement == 0 and not is_request):
             return BAD_REQUEST
         facts.coding = 1 if judgement == 1 else 2
+        if judgement == 1:
+            memcpy(value, b"chunked", 7)    # in lower case like the name, for recipients that compare bytes
     elif field.id == UPGRADE:
         field.drop = 1
         facts.upgrades |= 2 if length == 0 or lists_word(value, length, b"h2c", 3) else 1
