@@ -27,7 +27,7 @@ from amphorad.child import DataPlaneDied, DataPlaneProcess
 from amphorad.dialects import haproxy
 from amphorad.errors import AmphoradError
 from amphorad.model import ReusePolicy
-from amphorad.plan import plan
+from amphorad.plan import compare
 from amphorad.sockets import ListeningSockets
 from amphorad.status import DataPlaneStatus, Status, build_listeners
 
@@ -266,8 +266,8 @@ class Supervisor:
     async def _apply(self, wanted: LoadBalancer, began: float) -> ApplyReceipt:
         assert self._running is not None
         assert self._child is not None
-        steps = plan(self._running, wanted)
-        if wanted == self._running:
+        steps = compare(self._running, wanted)
+        if steps.is_empty:
             return self._receipt(steps, changed=False, opened=0, closed=0, began=began)
         opened = self._sockets.prepare(wanted)
         try:
@@ -294,8 +294,8 @@ class Supervisor:
         return ApplyReceipt(
             generation=self._generation,
             changed=changed,
-            summary=str(steps.summary),
-            changes=tuple(steps.describe()),
+            summary=steps.summary,
+            changes=tuple(steps.describe().splitlines()[1:]),  # without the summary
             sockets_opened=opened,
             sockets_closed=closed,
             sockets_kept=len(self._sockets) - opened,

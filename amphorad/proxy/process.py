@@ -69,8 +69,11 @@ class ControlLoop:
         try:
             await self._channel.send(Hello(VERSION, os.getpid()))
             grace_s = await self._take_commands()
-        except (Closed, MessageError):
-            pass
+        except Closed:
+            pass  # the supervisor is gone
+        except MessageError as error:
+            with contextlib.suppress(Closed):
+                await self._channel.send(Alarm(f"the supervisor is not understood: {error}"))
         finally:
             await asyncio.to_thread(self._plane.stop, grace_s)
             maintenance.cancel()

@@ -51,8 +51,30 @@ def test_load_balancer_through_codec_comes_back_equal(
     assert type(result.listeners[0].pools[0].health_monitor.interval_s) is float  # type: ignore[union-attr]
 
 
-@given(st.builds(model.Listener, pools=st.lists(st.builds(model.Pool), max_size=3).map(tuple)))
-def test_load_balancer_of_any_content_comes_back_equal(listener: model.Listener) -> None:
+names = st.text(st.characters(codec="ascii", categories=["L", "N"]), min_size=1, max_size=40)
+
+
+@given(
+    ids=st.lists(names, min_size=1, max_size=4, unique=True),
+    weight=st.integers(0, 256),
+    timeout_s=st.floats(0.001, 1e6),
+    hsts=st.none() | st.text(st.characters(codec="utf-8", exclude_categories=["C"]), min_size=1),
+    mode=st.sampled_from(model.Mode),
+    reuse=st.sampled_from(model.ReusePolicy),
+)
+def test_load_balancer_of_any_content_comes_back_equal(
+    ids: list[str],
+    weight: int,
+    timeout_s: float,
+    hsts: str | None,
+    mode: model.Mode,
+    reuse: model.ReusePolicy,
+) -> None:
+    nodes = tuple(model.Member(id=name, address="10.0.0.1", port=1, weight=weight, backup=True) for name in ids)
+    pools = tuple(
+        model.Pool(id=name, mode=mode, members=nodes, timeout_connect_s=timeout_s, reuse=reuse) for name in ids
+    )
+    listener = model.Listener(id="l", mode=mode, binds=(), pools=pools, hsts=hsts, default_pool=ids[0])
     given_ = model.LoadBalancer(id="lb", listeners=(listener,))
 
     assert messages.decode_load_balancer(messages.encode_load_balancer(given_)) == given_

@@ -1,0 +1,154 @@
+"""A real `amphorad serve` on loopback, for tests: its file, its processes, and its end."""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+__all__ = ["Served", "amphorad", "balancer_text", "exists", "free_port", "wait_until"]
+
+WAIT_S = 10.0
+
+_HEADER = """\
+# Configuration for loadbalancer {lb_id}
+global
+    daemon
+    user nobody
+    log /run/rsyslog/octavia/log local0
+    log /run/rsyslog/octavia/log local1 notice
+    stats socket /var/lib/octavia/{lb_id}.sock mode 0666 level user
+    maxconn 50000
+
+defaults
+    no log
+    retries 3
+    option redispatch
+    option splice-request
+    option splice-response
+    option http-keep-alive
+"""
+_LISTENER = """
+frontend {listener}
+    maxconn 50000
+    bind 127.0.0.1:{port}
+    mode {mode}
+    default_backend {listener}-pool:{listener}
+    timeout client 50000
+
+backend {listener}-pool:{listener}
+    mode {mode}
+    balance roundrobin
+    fullconn 50000
+    option allbackups
+    timeout connect 5000
+    timeout server 50000
+"""
+
+
+def balancer_text(*listeners: tuple[str, int, Sequence[int]], mode: str = "tcp") -> str:
+    """A file of the dialect: per listener its id, its port and the ports of its members."""
+    text = _HEADER.format(lb_id="5f8e4a53-39b2-4a36-8f0a-0e6c3c1a1a11")
+    for listener, port, members in listeners:
+        text += _LISTENER.format(listener=listener, port=port, mode=mode)
+        text += "".join(f"    server m{member} 127.0.0.1:{member} weight 1\n" for member in members)
+    return text
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def wait_until(fact: Callable[[], Any]) -> Any:
+    """Looks until it is true; a condition of another process has no event to wait on."""
+    deadline = time.monotonic() + WAIT_S
+    while not (found := fact()):
+        assert time.monotonic() < deadline, "waited in vain"
+        select.select([], [], [], 0.02)
+    return found
+
+
+def amphorad(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """Runs a command to its end."""
+    return subprocess.run(
+        [sys.executable, "-m", "amphorad", *arguments], capture_output=True, text=True, timeout=WAIT_S
+    )
+
+
+class Served:
+    """`with Served(tmp_path, text) as served:` is ready when it returns."""
+
+    def __init__(self, directory: Path, text: str, *options: str) -> None:
+        self.file = directory / "lb.cfg"
+        self.file.write_text(text)
+        self.state_dir = directory / "state"
+        command = [sys.executable, "-m", "amphorad", "serve", "-f", str(self.file), "--state-dir", str(self.state_dir)]
+        self._log = (directory / "log").open("w+b")
+        self.process = subprocess.Popen(
+            [*command, "--threads", "2", *options], stdout=subprocess.PIPE, stderr=self._log, text=True
+        )
+        assert self.process.stdout is not None
+        self.ready_line = self.process.stdout.readline()
+
+    def __enter__(self) -> Served:
+        assert self.ready_line.startswith("ready "), self.log
+        return self
+
+    def __exit__(self, *_unused: object) -> None:
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGINT)
+        try:
+            self.process.wait(WAIT_S)
+        finally:
+            self.process.kill()
+            self.process.wait()
+            assert self.process.stdout is not None
+            self.process.stdout.close()
+            self._log.close()
+
+    @property
+    def log(self) -> str:
+        self._log.seek(0)
+        return self._log.read().decode()
+
+    def command(self, name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+        return amphorad(name, *arguments, "--state-dir", str(self.state_dir))
+
+    def apply(self, text: str) -> subprocess.CompletedProcess[str]:
+        self.file.write_text(text)
+        return self.command("apply", "-f", str(self.file))
+
+    def status(self) -> dict[str, Any]:
+        answer: dict[str, Any] = json.loads(self.command("status", "--json").stdout)
+        return answer
+
+    @property
+    def data_plane(self) -> int:
+        """Its process id, 0 while there is none."""
+        pid: int = self.status()["data_plane"]["pid"]
+        return pid
+
+    def end(self, number: int = signal.SIGTERM) -> int:
+        """Sends a signal and waits; returns the exit code."""
+        self.process.send_signal(number)
+        return self.process.wait(WAIT_S)
+
+
+def exists(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
