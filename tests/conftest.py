@@ -10,9 +10,14 @@ import threading
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+# A shared machine may take long for one example; the timeout of the test still holds.
+settings.register_profile("amphorad", deadline=None, print_blob=True)
+settings.load_profile("amphorad")
 
 # Opened once and kept by libraries; not ours to close.
 _KEPT = ("/dev/urandom", "/dev/null", "/dev/tty", "/.hypothesis/", ".so", ".pyc", ".py", ".zip")
