@@ -12,22 +12,14 @@ become `#XX`, as in HAProxy; in other text (names, distinguished names) only 0x0
 them raw.
 """
 
-from libc.stdint cimport int16_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport int16_t, int32_t, int64_t, uint8_t, uint32_t, uint64_t
+
+from amphorad.proxy.wire.log_clock cimport LogClock
+from amphorad.proxy.wire.log_text cimport LogAddress
 
 cdef enum:
     DATAGRAM_LIMIT = 1025           # HAProxy's default: 1024 bytes and the LF; a good `room`
     REQUEST_LINE_LIMIT = 1023       # HAProxy's tune.http.logurilen less the terminator
-    CLOCK_SLOTS = 8                 # quarters of an hour kept by a LogClock
-
-cdef enum LogFlag:
-    LOG_QUOTE = 1                   # +Q
-    LOG_HEX = 2                     # +X
-    LOG_ESCAPE = 4                  # +E
-
-cdef struct LogAddress:
-    const uint8_t *address          # network order; NULL: not known, written as `-`
-    uint8_t length                  # 4 or 16
-    uint16_t port
 
 cdef struct LogText:
     const char *data                # NULL: absent
@@ -89,16 +81,6 @@ cdef struct LogFormat:
     uint32_t priority_length
     uint32_t tag
     uint32_t tag_length
-
-cdef struct LogQuarter:             # local time of a quarter of an hour
-    int64_t quarter                 # seconds since the epoch / 900, plus 1; 0: empty
-    char date[15]                   # 20/Nov/2026:18:
-    char stamp[10]                  # Nov 20 18:
-    char zone[5]                    # +0100
-    uint8_t minute                  # of its begin
-
-cdef struct LogClock:               # zero bytes = empty; one per thread. Keeps localtime(3) out of the hot path
-    LogQuarter quarters[CLOCK_SLOTS]
 
 # Parsed segments -> program. `segments`: sequence of (literal bytes, variable name or None, LogFlag bits); a name that is
 # not in VARIABLES is written as an absent value. Raises ValueError for a facility outside 0-23, MemoryError.

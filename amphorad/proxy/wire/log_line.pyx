@@ -4,22 +4,41 @@
 Numbers, dates and termination letters ignore +Q, as in HAProxy 2.6; a missing address or text is `-`, or `""` with +Q.
 """
 
-from libc.stdint cimport int16_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memchr, memcpy, memset
-from posix.types cimport time_t
 
-cdef extern from "<time.h>" nogil:
-    struct tm:
-        int tm_sec
-        int tm_min
-        int tm_hour
-        int tm_mday
-        int tm_mon
-        int tm_year
-        long tm_gmtoff
-    tm *localtime_r(const time_t *moment, tm *result)
-    tm *gmtime_r(const time_t *moment, tm *result)
+from amphorad.proxy.wire.log_clock cimport (
+    LogClock,
+    LogQuarter,
+    find_quarter,
+    put_date,
+    put_date_gmt,
+    put_milliseconds,
+)
+from amphorad.proxy.wire.log_text cimport (
+    CONTROL,
+    IN_REQUEST,
+    LOG_ESCAPE,
+    LOG_HEX,
+    LOG_QUOTE,
+    LogAddress,
+    Writer,
+    mask_of,
+    put_absent,
+    put_address,
+    put_byte,
+    put_counter,
+    put_encoded,
+    put_number,
+    put_port,
+    put_raw,
+    put_sample_number,
+    put_signed,
+    put_text,
+    put_whole,
+    write_pair,
+)
 
 __all__ = ["VARIABLES", "LogProgram"]
 
@@ -115,207 +134,7 @@ _CODES = {
 VARIABLES = frozenset(_CODES)
 """Names that have a value: as written after `%`, sample expressions with their brackets."""
 
-# --- bytes ---------------------------------------------------------------------------------------------------------
-
-cdef enum:
-    IN_REQUEST = 1                  # becomes #XX in a request line
-    CONTROL = 2                     # becomes #XX in other text
-    ESCAPED = 4                     # gets a backslash with +E
-
-cdef extern from *:
-    """
-    #define ONES 0x0101010101010101ULL
-    #define HIGHS 0x8080808080808080ULL
-    """
-    const uint64_t ONES             # a 1 in every byte of a word
-    const uint64_t HIGHS            # the top bit of every byte
-
-cdef uint8_t CLASSES[256]
-cdef char HEX_DIGITS[16]
-cdef char DIGIT_PAIRS[200]
-cdef char MONTHS[36]
-
-
-cdef void _fill_tables():
-    cdef int i
-    cdef bytes text
-    for i in range(256):
-        CLASSES[i] = 0
-        if i < 32 or i >= 127 or i == c'"' or i == c'#':
-            CLASSES[i] |= IN_REQUEST
-        if i < 32 or i == 127:
-            CLASSES[i] |= CONTROL
-        if i == c'"' or i == c'\\' or i == c']':
-            CLASSES[i] |= ESCAPED
-    text = b"0123456789ABCDEF"
-    memcpy(HEX_DIGITS, <const char *> text, 16)
-    text = b"".join(b"%02d" % i for i in range(100))
-    memcpy(DIGIT_PAIRS, <const char *> text, 200)
-    text = b"JanFebMarAprMayJunJulAugSepOctNovDec"
-    memcpy(MONTHS, <const char *> text, 36)
-
-_fill_tables()
-
-
-cdef struct Writer:                 # `at` <= `end` always; `end` is where the LF must still fit
-    char *at
-    char *end
-
-
-# Every put_* returns 1, or 0 when the line is full and formatting must stop.
-
-cdef inline bint put_byte(Writer *writer, char byte) noexcept nogil:
-    if writer.at == writer.end:
-        return False
-    writer.at[0] = byte
-    writer.at += 1
-    return True
-
-
-cdef inline bint put_raw(Writer *writer, const char *data, size_t length) noexcept nogil:
-    cdef size_t space = <size_t> (writer.end - writer.at)
-    cdef size_t count = length if length <= space else space
-    if count == 1:                  # the blank between two variables
-        writer.at[0] = data[0]
-        writer.at += 1
-    elif count:
-        memcpy(writer.at, data, count)
-        writer.at += count
-    return count == length
-
-
-cdef inline bint put_whole(Writer *writer, const char *data, size_t length) noexcept nogil:
-    if <size_t> (writer.end - writer.at) < length:
-        return False
-    memcpy(writer.at, data, length)
-    writer.at += length
-    return True
-
-
-cdef inline bint put_number(Writer *writer, uint64_t value) noexcept nogil:
-    cdef char digits[20]
-    cdef int first = 20
-    cdef uint32_t pair
-    while value >= 100:
-        pair = <uint32_t> (value % 100) * 2
-        value //= 100
-        first -= 2
-        memcpy(&digits[first], &DIGIT_PAIRS[pair], 2)
-    if value >= 10:
-        first -= 2
-        memcpy(&digits[first], &DIGIT_PAIRS[value * 2], 2)
-    else:
-        first -= 1
-        digits[first] = <char> (c'0' + value)
-    return put_whole(writer, &digits[first], 20 - first)
-
-
-cdef inline bint put_signed(Writer *writer, int64_t value) noexcept nogil:
-    cdef char *start = writer.at
-    if value >= 0:
-        return put_number(writer, <uint64_t> value)
-    if put_byte(writer, c'-') and put_number(writer, ~<uint64_t> value + 1):
-        return True
-    writer.at = start
-    return False
-
-
-cdef bint put_hex(Writer *writer, uint64_t value) noexcept nogil:
-    """At least four upper-case digits."""
-    cdef char digits[16]
-    cdef int first = 16
-    while value or first > 12:
-        first -= 1
-        digits[first] = HEX_DIGITS[value & 15]
-        value >>= 4
-    return put_whole(writer, &digits[first], 16 - first)
-
-
-cdef inline bint put_counter(Writer *writer, uint64_t value, uint8_t flags) noexcept nogil:
-    return put_hex(writer, value) if flags & LOG_HEX else put_number(writer, value)
-
-
-cdef inline uint64_t zero_bytes(uint64_t word) noexcept nogil:
-    """Not 0 if and only if a byte of the word is 0."""
-    return (word - ONES) & ~word & HIGHS
-
-
-cdef inline uint64_t suspects(uint64_t word, uint8_t mask) noexcept nogil:
-    """Not 0 if and only if a byte of the word is in one of the classes of `mask`: eight table look-ups in one go."""
-    cdef uint64_t found = ((word - ONES * 0x20) & ~word & HIGHS) | zero_bytes(word ^ (ONES * 0x7F))
-    if mask & IN_REQUEST:
-        found |= (word & HIGHS) | zero_bytes((word & (ONES * 0xFE)) ^ (ONES * 0x22))        # 0x22 and 0x23
-    if mask & ESCAPED:
-        found |= zero_bytes(word ^ (ONES * 0x22)) | zero_bytes(word ^ (ONES * 0x5C)) | zero_bytes(word ^ (ONES * 0x5D))
-    return found
-
-
-cdef inline bint put_encoded(Writer *writer, const char *data, size_t length, uint8_t mask) noexcept nogil:
-    """Text with the bytes of the classes in `mask` encoded. Eight bytes at a time while they are clean; the last eight
-    may overlap the ones before, which are written again as they are."""
-    cdef uint64_t word
-    cdef size_t done = 0
-    if <size_t> (writer.end - writer.at) >= length >= 8:
-        while done < length:
-            if done > length - 8:
-                done = length - 8
-            memcpy(&word, data + done, 8)
-            if suspects(word, mask):
-                break
-            memcpy(writer.at + done, &word, 8)
-            done += 8
-        writer.at += done
-    return done == length or put_encoded_bytes(writer, data + done, length - done, mask)
-
-
-cdef bint put_encoded_bytes(Writer *writer, const char *data, size_t length, uint8_t mask) noexcept nogil:
-    """The rest of `put_encoded`, a byte at a time; an encoded byte is written whole or not at all."""
-    cdef size_t i
-    cdef uint8_t byte, found
-    cdef char *at = writer.at
-    cdef char *end = writer.end
-    cdef bint complete = True
-    for i in range(length):
-        byte = <uint8_t> data[i]
-        found = CLASSES[byte] & mask
-        if end - at < (1 if not found else 2 if found == ESCAPED else 3):
-            complete = False
-            break
-        if not found:
-            at[0] = <char> byte
-            at += 1
-        elif found == ESCAPED:
-            at[0] = c'\\'
-            at[1] = <char> byte
-            at += 2
-        else:
-            at[0] = c'#'
-            at[1] = HEX_DIGITS[byte >> 4]
-            at[2] = HEX_DIGITS[byte & 15]
-            at += 3
-    writer.at = at
-    return complete
-
-
-cdef inline uint8_t mask_of(uint8_t mask, uint8_t flags) noexcept nogil:
-    return mask | ESCAPED if flags & LOG_ESCAPE else mask
-
-
-cdef bint put_absent(Writer *writer, uint8_t flags) noexcept nogil:
-    return put_whole(writer, b'""', 2) if flags & LOG_QUOTE else put_byte(writer, c'-')
-
-
-cdef bint put_text(Writer *writer, const char *data, size_t length, uint8_t flags) noexcept nogil:
-    if data == NULL or length == 0:
-        return put_absent(writer, flags)
-    if flags & LOG_QUOTE and not put_byte(writer, c'"'):
-        return False
-    if not put_encoded(writer, data, length, mask_of(CONTROL, flags)):
-        return False
-    return not flags & LOG_QUOTE or put_byte(writer, c'"')
-
-
-# --- names and addresses -------------------------------------------------------------------------------------------
+# --- names -------------------------------------------------------------------------------------------
 
 cdef bint put_listener(Writer *writer, const LogRecord *record, bint transport, uint8_t flags) noexcept nogil:
     if record.listener.length == 0:
@@ -341,218 +160,7 @@ cdef bint put_pool(Writer *writer, const LogRecord *record, uint8_t flags) noexc
     return not flags & LOG_QUOTE or put_byte(writer, c'"')
 
 
-cdef inline char *write_octet(char *at, uint32_t value) noexcept nogil:
-    if value >= 100:
-        at[0] = <char> (c'0' + value // 100)
-        memcpy(at + 1, &DIGIT_PAIRS[value % 100 * 2], 2)
-        return at + 3
-    if value >= 10:
-        memcpy(at, &DIGIT_PAIRS[value * 2], 2)
-        return at + 2
-    at[0] = <char> (c'0' + value)
-    return at + 1
-
-
-cdef char *write_ipv4(char *at, const uint8_t *address) noexcept nogil:
-    cdef int i
-    for i in range(4):
-        if i:
-            at[0] = c'.'
-            at += 1
-        at = write_octet(at, address[i])
-    return at
-
-
-cdef char *write_ipv6(char *at, const uint8_t *address) noexcept nogil:
-    """RFC 5952, with the dotted tail that inet_ntop(3) gives to mapped and compatible addresses; at most 45 bytes."""
-    cdef uint32_t words[8]
-    cdef uint32_t word
-    cdef int i, shift
-    cdef int run = 0
-    cdef int best = -1
-    cdef int best_length = 1        # a single zero group is not shortened
-    cdef bint started
-    for i in range(8):
-        words[i] = (<uint32_t> address[2 * i] << 8) | address[2 * i + 1]
-        run = run + 1 if words[i] == 0 else 0
-        if run > best_length:
-            best_length = run
-            best = i - run + 1
-    i = 0
-    while i < 8:
-        if i == best:
-            at[0] = c':'
-            at += 1
-            if i + best_length == 8:
-                at[0] = c':'
-                at += 1
-            i += best_length
-            continue
-        if i:
-            at[0] = c':'
-            at += 1
-        if i == 6 and best == 0 and (best_length == 6 or (best_length == 5 and words[5] == 0xFFFF)):
-            return write_ipv4(at, address + 12)
-        word = words[i]
-        started = False
-        for shift in range(12, -4, -4):
-            if started or shift == 0 or word >> shift:
-                at[0] = HEX_DIGITS[(word >> shift) & 15] | 0x20     # lower case; digits keep that bit anyway
-                at += 1
-                started = True
-        i += 1
-    return at
-
-
-cdef bint put_address(Writer *writer, const LogAddress *address, uint8_t flags) noexcept nogil:
-    cdef char text[48]
-    cdef char *at = text
-    cdef int i
-    if address.address == NULL:
-        return put_absent(writer, flags)
-    if flags & LOG_HEX:             # HAProxy does not quote this form
-        for i in range(address.length):
-            text[2 * i] = HEX_DIGITS[address.address[i] >> 4]
-            text[2 * i + 1] = HEX_DIGITS[address.address[i] & 15]
-        return put_whole(writer, text, 2 * <size_t> address.length)
-    if flags & LOG_QUOTE:
-        at[0] = c'"'
-        at += 1
-    at = write_ipv4(at, address.address) if address.length == 4 else write_ipv6(at, address.address)
-    if flags & LOG_QUOTE:
-        at[0] = c'"'
-        at += 1
-    return put_whole(writer, text, <size_t> (at - text))
-
-
-cdef bint put_port(Writer *writer, const LogAddress *address, uint8_t flags) noexcept nogil:
-    return put_absent(writer, flags) if address.address == NULL else put_counter(writer, address.port, flags)
-
-
-cdef bint put_sample_number(Writer *writer, uint64_t value, uint8_t flags) noexcept nogil:
-    """A numeric sample is a string by then: +Q quotes it, +X does nothing."""
-    cdef char text[24]
-    cdef Writer inner
-    inner.at = text
-    inner.end = text + 24
-    put_number(&inner, value)
-    return put_text(writer, text, <size_t> (inner.at - text), flags)
-
-
-# --- time ----------------------------------------------------------------------------------------------------------
-
-cdef inline void write_pair(char *at, uint32_t value) noexcept nogil:
-    memcpy(at, &DIGIT_PAIRS[value % 100 * 2], 2)
-
-
-cdef void write_date(char *at, const tm *parts) noexcept nogil:
-    """`20/Nov/2026:18:`, 15 bytes."""
-    cdef uint32_t year = <uint32_t> (parts.tm_year + 1900)
-    write_pair(at, parts.tm_mday)
-    at[2] = c'/'
-    memcpy(at + 3, &MONTHS[parts.tm_mon * 3], 3)
-    at[6] = c'/'
-    write_pair(at + 7, year // 100)
-    write_pair(at + 9, year)
-    at[11] = c':'
-    write_pair(at + 12, parts.tm_hour)
-    at[14] = c':'
-
-
-cdef void fill_quarter(LogQuarter *slot, int64_t second, const tm *parts) noexcept nogil:
-    cdef long offset = parts.tm_gmtoff // 60
-    write_date(slot.date, parts)
-    memcpy(slot.stamp, &MONTHS[parts.tm_mon * 3], 3)
-    slot.stamp[3] = c' '
-    slot.stamp[4] = <char> (c'0' + parts.tm_mday // 10) if parts.tm_mday >= 10 else c' '
-    slot.stamp[5] = <char> (c'0' + parts.tm_mday % 10)
-    slot.stamp[6] = c' '
-    write_pair(&slot.stamp[7], parts.tm_hour)
-    slot.stamp[9] = c':'
-    slot.zone[0] = c'+' if offset >= 0 else c'-'
-    offset = offset if offset >= 0 else -offset
-    write_pair(&slot.zone[1], <uint32_t> (offset // 60))
-    write_pair(&slot.zone[3], <uint32_t> (offset % 60))
-    slot.minute = <uint8_t> parts.tm_min
-    slot.quarter = second // 900 + 1
-
-
-cdef const LogQuarter *find_quarter(LogClock *clock, int64_t second, uint32_t *minute,
-                                    uint32_t *rest) noexcept nogil:
-    """The slot of a moment, with its minute and second. Offsets from UTC change on quarters of an hour, in every zone
-    in use; a made-up zone with odd minutes is converted each time instead."""
-    cdef LogQuarter *slot
-    cdef int64_t quarter
-    cdef time_t moment
-    cdef tm parts
-    if second < 0 or second >= <int64_t> 253402214400LL:      # years of four digits
-        second = 0
-    quarter = second // 900
-    slot = &clock.quarters[quarter % CLOCK_SLOTS]
-    rest[0] = <uint32_t> (second % 60)
-    if slot.quarter != quarter + 1:
-        moment = second
-        memset(&parts, 0, sizeof(parts))
-        localtime_r(&moment, &parts)
-        fill_quarter(slot, second, &parts)
-        minute[0] = <uint32_t> parts.tm_min
-        if parts.tm_gmtoff % 900 != 0:
-            slot.quarter = 0
-            rest[0] = <uint32_t> parts.tm_sec
-            return slot
-        slot.minute = <uint8_t> (parts.tm_min - parts.tm_min % 15)
-    minute[0] = slot.minute + <uint32_t> (second % 900) // 60
-    return slot
-
-
-cdef bint put_date(Writer *writer, LogClock *clock, int64_t moment_us, bint local_form) noexcept nogil:
-    """`20/Nov/2026:18:13:08.012`, or with the offset from UTC `20/Nov/2026:18:13:08 +0100`."""
-    cdef char text[26]
-    cdef uint32_t minute, second, milliseconds
-    cdef const LogQuarter *slot = find_quarter(clock, moment_us // 1000000, &minute, &second)
-    memcpy(text, slot.date, 15)
-    write_pair(text + 15, minute)
-    text[17] = c':'
-    write_pair(text + 18, second)
-    if local_form:
-        text[20] = c' '
-        memcpy(text + 21, slot.zone, 5)
-        return put_whole(writer, text, 26)
-    milliseconds = <uint32_t> (moment_us // 1000 % 1000) if moment_us >= 0 else 0
-    text[20] = c'.'
-    text[21] = <char> (c'0' + milliseconds // 100)
-    write_pair(text + 22, milliseconds)
-    return put_whole(writer, text, 24)
-
-
-cdef bint put_date_gmt(Writer *writer, int64_t moment_us) noexcept nogil:
-    cdef char text[26]
-    cdef tm parts
-    cdef time_t moment = moment_us // 1000000
-    if moment < 0 or moment >= <int64_t> 253402214400LL:
-        moment = 0
-    memset(&parts, 0, sizeof(parts))
-    gmtime_r(&moment, &parts)
-    write_date(text, &parts)
-    write_pair(text + 15, parts.tm_min)
-    text[17] = c':'
-    write_pair(text + 18, parts.tm_sec)
-    memcpy(text + 20, b" +0000", 6)
-    return put_whole(writer, text, 26)
-
-
-cdef bint put_milliseconds(Writer *writer, int64_t moment_us, uint8_t flags) noexcept nogil:
-    cdef char text[3]
-    cdef uint32_t milliseconds = <uint32_t> (moment_us // 1000 % 1000) if moment_us >= 0 else 0
-    if flags & LOG_HEX:             # HAProxy: %02X
-        text[0] = HEX_DIGITS[milliseconds >> 8]
-        text[1] = HEX_DIGITS[(milliseconds >> 4) & 15]
-        text[2] = HEX_DIGITS[milliseconds & 15]
-        return put_whole(writer, text, 3) if milliseconds > 0xFF else put_whole(writer, text + 1, 2)
-    text[0] = <char> (c'0' + milliseconds // 100)
-    write_pair(text + 1, milliseconds)
-    return put_whole(writer, text, 3)
-
+# --- durations -----------------------------------------------------------------------------------------------------
 
 cdef inline int64_t since_accept(const LogRecord *record) noexcept nogil:
     """Milliseconds from accept to the first byte of the request."""
@@ -872,14 +480,16 @@ cdef void release_format(LogFormat *format) noexcept nogil:
 # --- Python face ---------------------------------------------------------------------------------------------------
 
 cdef void _borrow(LogText *text, bytes value):
-    text.data = NULL if value is None else <const char *> value
-    text.length = 0 if value is None else <uint32_t> len(value)
+    if value is not None:
+        text.data = value
+        text.length = <uint32_t> len(value)
 
 
-cdef void _borrow_address(LogAddress *address, bytes value, port):
-    address.address = NULL if value is None else <const uint8_t *> <const char *> value
-    address.length = 0 if value is None else <uint8_t> len(value)
-    address.port = port
+cdef void _borrow_address(LogAddress *address, bytes value, int port):
+    address.address = <const uint8_t *> <const char *> value
+    address.length = <uint8_t> len(value)
+    address.port = <uint16_t> port
+
 
 cdef tuple _TEXTS = ("listener", "pool", "member", "request_line", "unique_id", "tls_dn", "tls_version", "tls_cipher")
 cdef tuple _ADDRESSES = ("client", "bind", "source", "target")
@@ -953,10 +563,11 @@ cdef int fill_record(LogRecord *record, dict values, bytes termination) except -
     for i in range(8):
         _borrow(texts[i], values.get(_TEXTS[i]))
     for i in range(4):
-        address, port = values.get(_ADDRESSES[i]) or (None, 0)
-        if address is not None and len(address) not in (4, 16):
-            raise ValueError("an address has 4 or 16 bytes")
-        _borrow_address(addresses[i], address, port)
+        if values.get(_ADDRESSES[i]) is not None:
+            address, port = values[_ADDRESSES[i]]
+            if len(address) not in (4, 16):
+                raise ValueError("an address has 4 or 16 bytes")
+            _borrow_address(addresses[i], address, port)
     numbers = _NUMBERS | values
     record.accept_wall_us = numbers["accept_wall_us"]
     record.total_ms = numbers["total_ms"]
