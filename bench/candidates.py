@@ -19,7 +19,7 @@ from bench.tools import REPOSITORY, free_ports, wait_accepting
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["NAMES", "Running", "Setup", "has_tcp", "start", "version"]
+__all__ = ["NAMES", "Running", "Setup", "has_tcp", "serve_text", "start", "version"]
 
 NAMES = ("amphorad", "haproxy", "nginx")
 READY_S = 20.0
@@ -114,23 +114,20 @@ def has_tcp(name: str) -> bool:
     return name != "nginx" or _stream_module() is not None
 
 
-def _command(
-    setup: Setup, endpoints: tuple[config.Endpoint, ...], directory: Path, files: int
-) -> tuple[list[str], str]:
-    """Write the configuration file; the command line that serves it, and where the text came from."""
-    text, source = config.render(endpoints, directory)
+def _write(setup: Setup, text: str, endpoints: tuple[config.Endpoint, ...], directory: Path, files: int) -> list[str]:
+    """Write the configuration file; the command line that serves it."""
     path = directory / "proxy.cfg"
-    threads = str(setup.threads)
     if setup.name == "amphorad":
         path.write_text(text)
-        serve = [sys.executable, "-m", "amphorad", "serve", "-f", str(path), "--threads", threads]
-        serve += ["--state-dir", str(directory / "state"), "--log-level", "warning", "--grace", "1"]
-        return [*serve, *setup.arguments], source
+        words = [sys.executable, "-m", "amphorad", "serve", "-f", str(path), "--threads", str(setup.threads)]
+        words += ["--state-dir", str(directory / "state"), "--log-level", "warning", "--grace", "1"]
+        return [*words, *setup.arguments]
     if setup.name == "haproxy":
         path.write_text(config.for_haproxy(text, setup.threads))
-        return ["haproxy", "-db", "-f", str(path)], source
-    path.write_text(config.for_nginx(endpoints, directory, threads=setup.threads, files=files, module=_stream_module()))
-    return ["nginx", "-p", str(directory), "-c", str(path), "-e", str(directory / "nginx-error.log")], "equivalent"
+        return ["haproxy", "-db", "-f", str(path)]
+    nginx = config.for_nginx(endpoints, directory, threads=setup.threads, files=files, module=_stream_module())
+    path.write_text(nginx)
+    return ["nginx", "-p", str(directory), "-c", str(path), "-e", str(directory / "nginx-error.log")]
 
 
 def start(
@@ -141,7 +138,7 @@ def start(
     Args:
         setup: what to run.
         members: member ports by endpoint kind.
-        directory: an empty folder for its files.
+        directory: a folder for its files; made here.
         files: limit of open files.
         ports: listening port by endpoint kind; ephemeral ones where not given.
 
@@ -151,7 +148,23 @@ def start(
     directory.mkdir(parents=True)
     kinds = [kind for kind in config.KINDS if kind in members and (kind == "http" or has_tcp(setup.name))]
     ports = {**dict(zip(kinds, free_ports(len(kinds)), strict=True)), **(ports or {})}
-    command, source = _command(setup, config.make_endpoints(ports, members), directory, files)
+    endpoints = config.make_endpoints(ports, members)
+    text, source = config.render(endpoints, directory)
+    command = _write(setup, text, endpoints, directory, files)
+    return _launch(setup, command, ports, directory, "equivalent" if setup.name == "nginx" else source)
+
+
+def serve_text(setup: Setup, text: str, ports: dict[str, int], directory: Path, files: int) -> Running:
+    """Like `start`, for amphorad or HAProxy with a configuration text of the caller's own.
+
+    Args:
+        ports: the listening ports of the text, by any name.
+    """
+    directory.mkdir(parents=True)
+    return _launch(setup, _write(setup, text, (), directory, files), ports, directory, "given")
+
+
+def _launch(setup: Setup, command: list[str], ports: dict[str, int], directory: Path, source: str) -> Running:
     before = os.sched_getaffinity(0)
     if setup.cpu is not None:
         os.sched_setaffinity(0, {setup.cpu})  # inherited; threads started later inherit it too

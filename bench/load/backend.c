@@ -6,7 +6,8 @@
  * is 1), prints "<kind> <port>" per port and "ready", and serves until SIGTERM or SIGINT.
  *
  *   http    HTTP/1.1 keep-alive; GET /200, /10k, /256k, /1m, /16m: that many body bytes. A request body with
- *           Content-Length is read and dropped. /upgrade answers 101 and echoes. "Connection: close" is honoured.
+ *           Content-Length is read and dropped. /upgrade answers 101 (for the key of
+ *           RFC 6455's example) and echoes. "Connection: close" is honoured.
  *   echo    sends back what it gets
  *   answer  after the first bytes: 200 bytes, then close
  *   bulk    per 9-byte command 'd' + length: sends length bytes; 'u' + length: reads length bytes and answers one byte
@@ -40,7 +41,9 @@ static page_t pages[] = {{.path = "/200", .size = 200},       {.path = "/10k", .
                          {.path = "/16m", .size = BODY_MAX},  {.path = "/", .size = 2}};
 #define PAGES (sizeof pages / sizeof *pages)
 static const char missing[] = "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n";
-static const char upgraded[] = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n";
+/* the accept value belongs to the key of the example in RFC 6455 section 1.3; HAProxy checks the pair */
+static const char upgraded[] = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+                               "Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
 static char body[BODY_MAX], scratch[262144];
 static volatile sig_atomic_t stopping;
 static conn_t *free_list[MAX_CONNS];
