@@ -531,7 +531,7 @@ cdef class LogProgram:
         return bytes(out[:length])
 
     def repeat(self, uint64_t times, *, int64_t now_s=0, bytes termination=b"----", **values):
-        """Formats the same record `times` times with the interpreter lock released, for benchmarks; returns its length."""
+        """Formats one record `times` times with the interpreter lock released, for benchmarks; returns its length."""
         cdef LogRecord record
         cdef char out[DATAGRAM_LIMIT]
         cdef uint64_t i
