@@ -58,7 +58,7 @@ cdef extern from *:
         return p;
     }
 
-    /* First byte that may not stand in a request target: anything but visible ASCII, and '#'. `end` if there is none. */
+    /* First byte that may not stand in a request target: '#' and all but visible ASCII. `end` if there is none. */
     static inline uint8_t *amphorad_scan_target(uint8_t *p, const uint8_t *end) {
     #if defined(__SSE2__)
         const __m128i low = _mm_set1_epi8(0x20), del = _mm_set1_epi8(0x7f), hash = _mm_set1_epi8('#');
@@ -101,7 +101,8 @@ cdef inline int hex_value(uint8_t c) noexcept nogil:
     return -1
 
 
-cdef inline bint equals_token(const uint8_t *p, uint32_t length, const char *lower, uint32_t lower_length) noexcept nogil:
+cdef inline bint equals_token(const uint8_t *p, uint32_t length, const char *lower,
+                              uint32_t lower_length) noexcept nogil:
     """Case-insensitive comparison with a lower-case token."""
     cdef uint32_t i
     if length != lower_length:
@@ -287,7 +288,7 @@ cdef inline int judge_codings(const uint8_t *p, uint32_t length) noexcept nogil:
 
 
 cdef inline bint lists_word(const uint8_t *p, uint32_t length, const char *lower, uint32_t lower_length) noexcept nogil:
-    """Whether a token stands anywhere in the value, whatever surrounds it; for decisions where a false yes is harmless."""
+    """Whether a token stands anywhere in the value, whatever is around it; for where a false yes is harmless."""
     cdef uint32_t i = 0, start
     while i < length:
         start = i

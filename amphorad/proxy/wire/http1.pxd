@@ -66,7 +66,7 @@ cdef enum BodyKind:
     BODY_UNTIL_CLOSE            # responses only
 
 cdef enum HeadFlag:
-    WANTS_CLOSE = 1             # the sender ends the connection after this message (Connection: close, or 1.0 without keep-alive)
+    WANTS_CLOSE = 1             # the sender ends the connection after this message (close, or 1.0 without keep-alive)
     WANTS_KEEP_ALIVE = 2        # Connection: keep-alive was written
     WANTS_UPGRADE = 4           # Connection: upgrade together with an Upgrade field
     EXPECTS_CONTINUE = 8        # Expect: 100-continue
@@ -82,7 +82,7 @@ cdef struct Field:
     uint8_t drop                # 1: hop by hop (by name or nominated by Connection): not forwarded
 
 cdef struct Head:
-    uint32_t length             # bytes of the head with its last CRLF CRLF; bytes of blank lines before it are in `skipped`
+    uint32_t length             # bytes of the head with its last CRLF CRLF; blank lines before it are in `skipped`
     uint32_t skipped            # empty lines before a request line (RFC 9112 2.2), to be discarded first
     uint16_t start_line_end     # offset just after the start line's CRLF
     uint8_t method              # Method (requests)
@@ -90,7 +90,7 @@ cdef struct Head:
     uint16_t method_length
     uint16_t target             # offset and length of the request target
     uint16_t target_length
-    uint16_t path               # offset, from the head's first byte too, of the path (in an absolute form: after the authority)
+    uint16_t path               # offset, also from the head's first byte, of the path (after an authority, if any)
     uint16_t path_length        # up to '?' or the target's end; 0 = "/" (absolute form without a path)
     uint16_t status             # responses
     uint16_t field_count
@@ -118,13 +118,15 @@ cdef int parse_request(uint8_t *data, uint32_t length, uint32_t limit, uint32_t 
 cdef int parse_response(uint8_t *data, uint32_t length, uint32_t limit, uint32_t *scanned, uint8_t method,
                         Head *head) noexcept nogil
 
-# Bytes of `data` that belong to the chunked body (all of them unless it ends); `done` becomes 1 at its end. -1: malformed.
+# Bytes of `data` that belong to the chunked body (all of them unless it ends); `done` becomes 1 at its end.
+# -1: malformed.
 # The engine forwards exactly what was consumed, so a partial line may be forwarded before it proves malformed:
 # the connection then ends without a final chunk, which no recipient can take for a complete message.
 cdef int64_t feed_chunks(ChunkDecoder *decoder, const uint8_t *data, uint64_t length, int *done) noexcept nogil
 
-# Writes the start line, every field whose `drop` is 0, then `extra` (complete lines with CRLF, may be NULL) and the last
-# CRLF. The version becomes HTTP/1.1 (a request without Host needs one in `extra`). Returns bytes written, or -1 when `room` is too small.
+# Writes the start line, every field whose `drop` is 0, then `extra` (complete lines with CRLF, may be NULL) and the
+# last CRLF. The version becomes HTTP/1.1 (a request without Host needs one in `extra`). Returns bytes written, or -1
+# when `room` is too small.
 # `data` is the first byte of the head (the parser's `data` + `skipped`). `out` must not overlap it.
 cdef int64_t write_head(const uint8_t *data, const Head *head, int is_request, const uint8_t *extra,
                         uint32_t extra_length, uint8_t *out, uint32_t room) noexcept nogil

@@ -1,7 +1,7 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
 """Strict HTTP/1 heads, framing, chunked bodies and head writing (RFC 9112, RFC 9110); see http1.pxd for the interface.
 
-What a proxy and the recipient behind it could read in two ways is refused, never repaired. Decisions beyond the RFC text:
+What a proxy and the recipient behind it could read in two ways is refused, never repaired. Decisions beyond the RFCs:
 
 - Line ends are CRLF. Bare CR, bare LF, NUL and other control characters (HTAB in values excepted) are refused anywhere.
   Up to four empty lines before a request line are skipped; then `data + skipped` is the head, for `write_head` too.
@@ -12,12 +12,12 @@ What a proxy and the recipient behind it could read in two ways is refused, neve
 - Host: once (needed in HTTP/1.1); reg-name without ",", IPv4, or an IPv6 literal without zone; port at most 65535.
   Empty is accepted unless the target is in absolute form, whose authority must agree with Host (letter case and the
   scheme's default port aside; RFC 9112 3.2.2 would have us replace Host, refusing is safer and needs no rewriting).
-- Content-Length: one field, digits only, no leading zero, at most 2**60. Repeated or list values are refused even if equal.
+- Content-Length: one field, digits only, no leading zero, at most 2**60. Repeated values are refused even if equal.
 - Transfer-Encoding: one field, exactly `chunked`, HTTP/1.1, never with Content-Length. Another well-formed coding in a
   request is 501. `content_length` and the like (an underscore for a hyphen) are refused in requests, because recipients
   that map names to CGI variables read them as the real field.
-- Connection may nominate at most MAX_OPTIONS names. Nominating Host, Content-Length or Transfer-Encoding in a request is
-  refused; other fields that the recipient needs (cookies, credentials, X-Forwarded-*, content and cache fields) stay
+- Connection fields have at most MAX_OPTIONS elements. Nominating Host, Content-Length or Transfer-Encoding in a request
+  is refused; other fields that the recipient needs (cookies, credentials, X-Forwarded-*, content and cache fields) stay
   although nominated: dropping them on a client's word is the hop-by-hop abuse. In responses all of these stay.
 - Connection, Keep-Alive, Proxy-Connection and TE are always dropped; Upgrade unless WANTS_UPGRADE. That flag needs
   HTTP/1.1, Connection: upgrade, no body, and no `h2c` among the protocols (it would tunnel requests past the rules). A
