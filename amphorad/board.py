@@ -40,6 +40,7 @@ __all__ = [
 MAGIC = 0x616D70686F726164  # "amphorad"
 VERSION = 1
 HEADER_BYTES = 4096
+USED_AT = 20  # of the number of slots ever used
 SLOT_BYTES = 512
 ROW_BYTES = 512
 SLOTS = 16384
@@ -74,8 +75,8 @@ _HEADER = struct.Struct("=QIIII")
 # kind, state, weight, limit, in_flight, credit, lock, cursor, max_current, idle, changed_ns, then three names
 _SLOT = struct.Struct(f"=IIIIqqIIqqq{NAME_BYTES}s{NAME_BYTES}s{NAME_BYTES}s")
 _ROW = struct.Struct("=32Q64I")
-_STATE = struct.Struct("=II")
-_KIND = struct.Struct("=I")
+_WORD = struct.Struct("=I")
+_WIDE = struct.Struct("=q")
 
 
 class Kind(IntEnum):
@@ -160,6 +161,8 @@ class Board:
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
         self._map = mmap.mmap(descriptor, 0)
+        self._index: dict[tuple[Kind, tuple[str, ...]], int] | None = None
+        self._free: list[int] = []
         magic, version, self.threads, self.slots, _used = _HEADER.unpack_from(self._map, 0)
         if magic != MAGIC or version != VERSION:
             raise ValueError(f"not a board of version {VERSION}")
@@ -201,31 +204,52 @@ class Board:
             BoardFull: every slot is in use.
             ValueError: a name is too long for a slot.
         """
+        index = self._slot_index()
+        slot = index.get((kind, names))
+        if slot is not None:
+            return slot
         identity = [name.encode() for name in names]
         if any(len(name) >= NAME_BYTES for name in identity):
             raise ValueError(f"identifiers longer than {NAME_BYTES - 1} bytes are not supported: {names}")
         identity += [b""] * (3 - len(identity))
-        used = self._used()
-        free = None
-        for slot in range(used):
-            fields = _SLOT.unpack_from(self._map, self._slot_at(slot))
-            if fields[0] == kind and [name.rstrip(b"\0") for name in fields[11:14]] == identity:
-                return slot
-            if fields[0] == Kind.FREE and free is None:
-                free = slot
-        if free is None:
-            if used == self.slots:
+        if self._free:
+            slot = self._free.pop()
+        else:
+            slot = self._used()
+            if slot == self.slots:
                 raise BoardFull(f"the board holds {self.slots} objects at most")
-            free = used
-            _KIND.pack_into(self._map, 20, used + 1)
-        self._clear(free)
-        _SLOT.pack_into(self._map, self._slot_at(free), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, *identity)
-        _KIND.pack_into(self._map, self._slot_at(free), kind)  # last: readers skip a slot without a kind
-        return free
+            _WORD.pack_into(self._map, USED_AT, slot + 1)
+        self._clear(slot)
+        _SLOT.pack_into(self._map, self._slot_at(slot), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, *identity)
+        _WORD.pack_into(self._map, self._slot_at(slot), kind)  # last: readers skip a slot without a kind
+        index[kind, names] = slot
+        return slot
 
     def release(self, slot: int) -> None:
         """Forgets an object; its counters are gone."""
-        _KIND.pack_into(self._map, self._slot_at(slot), Kind.FREE)
+        index = self._slot_index()
+        _WORD.pack_into(self._map, self._slot_at(slot), Kind.FREE)
+        for identity in [identity for identity, place in index.items() if place == slot]:
+            del index[identity]
+        self._free.append(slot)
+
+    def reset_gauges(self) -> None:
+        """What a data plane that died was doing is over: nothing is in flight, idle or locked."""
+        for slot, _kind, _names in self.objects():
+            at = self._slot_at(slot)
+            _WIDE.pack_into(self._map, at + 16, 0)  # in_flight
+            _WORD.pack_into(self._map, at + 32, 0)  # lock
+            _WIDE.pack_into(self._map, at + 48, 0)  # idle
+
+    def _slot_index(self) -> dict[tuple[Kind, tuple[str, ...]], int]:
+        """Identity to slot, built once: from then on this process is the only one that hands out slots."""
+        if self._index is None:
+            self._index = {
+                (kind, tuple(name for name in names if name)): slot for slot, kind, names in self.objects()
+            }
+            taken = set(self._index.values())
+            self._free = [slot for slot in range(self._used()) if slot not in taken]
+        return self._index
 
     def objects(self) -> Iterator[tuple[int, Kind, tuple[str, str, str]]]:
         """Every slot in use: number, kind, (listener id, pool id, member id)."""
@@ -268,7 +292,7 @@ class Board:
     # --- private ---
 
     def _used(self) -> int:
-        used: int = _KIND.unpack_from(self._map, 20)[0]
+        used: int = _WORD.unpack_from(self._map, USED_AT)[0]
         return used
 
     def _slot_at(self, slot: int) -> int:

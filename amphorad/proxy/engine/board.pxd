@@ -7,7 +7,7 @@ from amphorad.algorithms.picker cimport MemberLoad, PickerShared
 cdef enum:
     BOARD_HEADER_BYTES = 4096
 
-cdef enum Counter:              # the order of `amphorad.board.COUNTERS`
+cdef enum:                      # counters, in the order of `amphorad.board.COUNTERS`
     C_CONNECTIONS = 0
     C_REQUESTS
     C_BYTES_IN
@@ -48,7 +48,7 @@ cdef struct Slot:               # 512 bytes
     int64_t idle
     int64_t changed_ns
     char names[3][96]
-    uint8_t reserved[152]
+    uint8_t reserved[160]
 
 cdef struct Row:                # 512 bytes; one writer
     uint64_t counters[32]

@@ -1,0 +1,464 @@
+"""The data plane as its main thread drives it: model in, engine tables out, nothing lost on the way.
+
+`apply` builds everything that is new beside what runs, and only then publishes it: a member, pool or listener that is the
+same object in both configurations keeps its counters, its idle connections and its place in the rotation. What is no
+longer wanted is kept until the last session has let go of it.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from amphorad.board import Board, BoardFull, Kind, MemberState
+from amphorad.errors import ConfigError
+from amphorad.model import Algorithm, Mode, ReusePolicy
+from amphorad.proxy.engine.engine import (
+    Config,
+    Engine,
+    ListenerRuntime,
+    MemberRuntime,
+    PoolRuntime,
+    View,
+)
+from amphorad.proxy.log_format import FACILITIES, LogFormatError, parse
+from amphorad.proxy.wire.log_line import LogProgram
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from amphorad.model import Bind, Listener, LoadBalancer, Member, Pool
+
+__all__ = ["DataPlane", "Settings"]
+
+PoolKey = tuple[str, str]
+MemberKey = tuple[str, str, str, str, int]  # listener, pool, member, address, port
+
+INSERTION_LIMIT_BYTES = 1536  # what the engine's buffer for inserted lines has room for, less X-Forwarded-For and Host
+WEIGHT_LIMIT = 256
+_REUSE = {ReusePolicy.NEVER: 0, ReusePolicy.SAFE: 1, ReusePolicy.RETRY: 2}
+_LOG_TAG = b"haproxy"  # log pipelines of Octavia deployments select on it (Octavia contract section 4.13)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What an operator may choose beyond the controller's configuration.
+
+    Args:
+        reuse: what `http-reuse safe` of the file is carried out as.
+        minimum_body_rate: bytes per second that a request body must reach on average once `timeout client` has passed;
+            0 for no minimum.
+        idle_lifetime_s: how long an unused member connection is kept.
+        linger_s: how long a client may take to close after a last answer.
+        splice_after: long reads in a row after which a TCP direction is spliced; 255 for never.
+        log_socket: traffic log socket that replaces the one in the file; "" for no traffic log.
+    """
+
+    reuse: ReusePolicy = ReusePolicy.RETRY
+    minimum_body_rate: int = 256
+    idle_lifetime_s: float = 10.0
+    linger_s: float = 2.0
+    splice_after: int = 4
+    log_socket: str | None = None
+
+
+class _TrafficLogSocket:
+    """A datagram socket to the system log that is connected again when the other side was restarted."""
+
+    def __init__(self) -> None:
+        self._path: str | None = None
+        self._socket: socket.socket | None = None
+        self._failed = False
+
+    def use(self, path: str | None) -> int:
+        """The descriptor to send to, or -1."""
+        if path != self._path:
+            self.close()
+            self._path = path
+        if path is not None and self._socket is None:
+            self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
+            self.connect()
+        return self._socket.fileno() if self._socket is not None else -1
+
+    def connect(self) -> str | None:
+        """Tries to (re)connect. Returns an alarm when that has begun to fail."""
+        if self._socket is None or self._path is None:
+            return None
+        try:
+            self._socket.connect(self._path)
+        except OSError as error:
+            if self._failed:
+                return None
+            self._failed = True
+            return f"traffic log lost: {self._path}: {error.strerror}"
+        self._failed = False
+        return None
+
+    def close(self) -> None:
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
+
+
+class DataPlane:
+    """Engine threads, and the tables they work from. All methods are for one thread.
+
+    Args:
+        board: where counters and state live; it must have rows for `threads`, and be open until `stop` has returned.
+        threads: engine threads, 1 to 64.
+    """
+
+    def __init__(self, board: Board, *, threads: int, settings: Settings) -> None:
+        if threads > board.threads:
+            raise ValueError(f"the board was made for {board.threads} threads, not {threads}")
+        self._board = board
+        self._settings = settings
+        board.reset_gauges()
+        self._engine = Engine(
+            board.memory,
+            threads,
+            board.slots,
+            idle_lifetime_s=settings.idle_lifetime_s,
+            linger_s=settings.linger_s,
+            splice_after=settings.splice_after,
+        )
+        self._load_balancer: LoadBalancer | None = None
+        self._listeners: dict[str, ListenerRuntime] = {}
+        self._binds: dict[tuple[str, Bind], int] = {}
+        self._pools: dict[PoolKey, PoolRuntime] = {}
+        self._members: dict[MemberKey, MemberRuntime] = {}
+        self._health: dict[tuple[str, str, str], bool] = {}
+        self._leaving: list[ListenerRuntime | PoolRuntime | MemberRuntime] = []
+        self._programs: dict[str, LogProgram] = {}
+        self._log_socket = _TrafficLogSocket()
+        self._alarms: list[str] = []
+        self._seen_accept_failures = 0
+        self._seen_log_drops = 0
+
+    def start(self) -> None:
+        self._engine.start()
+
+    # --- configuration ---
+
+    def apply(self, load_balancer: LoadBalancer, sockets: dict[tuple[str, Bind], int]) -> None:
+        """Makes `load_balancer` the configuration in force.
+
+        Args:
+            sockets: listening sockets of (listener id, bind) pairs that are new; they belong to the data plane from now on,
+                also when it refuses. Sockets of pairs that stay are not to be passed again.
+
+        Raises:
+            ConfigError: it cannot be carried out; what ran before still runs.
+        """
+        try:
+            log_path = self._log_path(load_balancer)
+            prepared = _Preparation(self, load_balancer, sockets)
+        except (ConfigError, BoardFull, ValueError) as error:
+            for descriptor in sockets.values():
+                os.close(descriptor)
+            self._release_unused_slots()
+            if isinstance(error, ConfigError):
+                raise
+            raise ConfigError(str(error)) from error
+        self._engine.set_log_socket(self._log_socket.use(log_path))
+        self._engine.set_session_limit(load_balancer.connection_limit)
+        self._publish(load_balancer, prepared, sockets)
+
+    def _publish(self, load_balancer: LoadBalancer, new: _Preparation, sockets: dict[tuple[str, Bind], int]) -> None:
+        for key, view in new.views.items():
+            replaced = new.pools[key].view
+            new.pools[key].publish(view)
+            if replaced is not None:
+                self._engine.retire(replaced)
+        for listener_id, config in new.configs.items():
+            replaced_config = new.listeners[listener_id].config
+            new.listeners[listener_id].publish(config)
+            if replaced_config is not None:
+                self._engine.retire(replaced_config)
+        self._engine.set_listeners(list(new.listeners.values()))
+        self._close_binds(set(self._binds) - new.binds)
+        for (listener_id, bind), descriptor in sockets.items():
+            new.listeners[listener_id].open_bind(descriptor, bind.address, bind.port)
+            self._binds[listener_id, bind] = descriptor
+        self._remove(
+            [runtime for key, runtime in self._listeners.items() if key not in new.listeners],
+            [runtime for key, runtime in self._pools.items() if key not in new.pools],
+            [runtime for key, runtime in self._members.items() if key not in new.members],
+        )
+        self._listeners, self._pools, self._members = new.listeners, new.pools, new.members
+        self._load_balancer = load_balancer
+        self._health = {key: up for key, up in self._health.items() if key in new.member_ids}
+        self._release_unused_slots()
+
+    def _close_binds(self, keys: Iterable[tuple[str, Bind]]) -> None:
+        for listener_id, bind in keys:
+            descriptor = self._listeners[listener_id].close_bind(bind.port, bind.address)
+            del self._binds[listener_id, bind]
+            self._engine.retire(descriptor)
+
+    def _remove(
+        self, listeners: list[ListenerRuntime], pools: list[PoolRuntime], members: list[MemberRuntime]
+    ) -> None:
+        for listener in listeners:
+            listener.remove()
+        for pool in pools:
+            if pool.view is not None:
+                self._engine.retire(pool.view)
+            pool.publish(None)
+        for member in members:
+            member.remove()
+        self._engine.sweep(members)
+        for runtime in (*listeners, *pools, *members):
+            self._engine.retire(runtime)
+
+    def _release_unused_slots(self) -> None:
+        """Gives slots back whose object is neither configured nor still referred to."""
+        used = {
+            runtime.slot_number
+            for runtimes in (self._listeners.values(), self._pools.values(), self._members.values(), self._leaving)
+            for runtime in runtimes
+        }
+        used.update(item.slot_number for item in self._engine.retired_items() if hasattr(item, "slot_number"))
+        for slot in [slot for slot, _kind, _names in self._board.objects() if slot not in used]:
+            self._board.release(slot)
+
+    # --- member state ---
+
+    def set_member_up(self, listener_id: str, pool_id: str, member_id: str, *, up: bool) -> None:
+        """A health monitor's verdict; seen by every thread at its next choice of a member.
+
+        Raises:
+            KeyError: there is no such member.
+        """
+        pool = self._find_pool(listener_id, pool_id)
+        if not any(member.id == member_id for member in pool.members):
+            raise KeyError(member_id)
+        self._health[listener_id, pool_id, member_id] = up
+        runtime = self._pools[listener_id, pool_id]
+        replaced = runtime.view
+        runtime.publish(self._view(listener_id, pool, runtime, self._members))
+        self._engine.retire(replaced)
+
+    def _find_pool(self, listener_id: str, pool_id: str) -> Pool:
+        if self._load_balancer is not None:
+            for listener in self._load_balancer.listeners:
+                for pool in listener.pools:
+                    if (listener.id, pool.id) == (listener_id, pool_id):
+                        return pool
+        raise KeyError((listener_id, pool_id))
+
+    def _state(self, listener_id: str, pool: Pool, member: Member) -> MemberState:
+        if not member.admin_state_up:
+            return MemberState.MAINT
+        up = self._health.get((listener_id, pool.id, member.id), True)
+        if not up:
+            return MemberState.DOWN
+        if member.weight == 0:
+            return MemberState.DRAIN
+        return MemberState.UP if member.checked else MemberState.NO_CHECK
+
+    def _view(
+        self, listener_id: str, pool: Pool, runtime: PoolRuntime, members: dict[MemberKey, MemberRuntime]
+    ) -> View:
+        """The pool as the engine sees it now. Backups are used only when nothing else is, and then all of them."""
+        runtimes = [members[listener_id, pool.id, member.id, member.address, member.port] for member in pool.members]
+        states = [self._state(listener_id, pool, member) for member in pool.members]
+        fit = [state in (MemberState.UP, MemberState.NO_CHECK) for state in states]
+        usable = [place for place, member in enumerate(pool.members) if fit[place] and not member.backup]
+        if not usable:
+            usable = [place for place in range(len(pool.members)) if fit[place]]
+        view = View(
+            pool.id,
+            runtimes,
+            usable,
+            [pool.members[place].weight for place in usable],
+            runtime,
+            algorithm=str(pool.algorithm),
+            is_http=pool.mode is Mode.HTTP,
+            reuse=_REUSE[self._reuse(pool)],
+            forwarded_for=pool.forwarded_for,
+            insertions=_insertions(pool),
+            retries=self._retries,
+            redispatch=self._redispatch,
+            timeout_connect_ms=_milliseconds(pool.timeout_connect_s),
+            timeout_member_ms=_milliseconds(pool.timeout_member_s),
+        )
+        for member, member_runtime, state, is_fit in zip(pool.members, runtimes, states, fit, strict=True):
+            member_runtime.show(state, member.weight, is_fit)
+        return view
+
+    _retries = 3
+    _redispatch = True
+
+    def _reuse(self, pool: Pool) -> ReusePolicy:
+        return self._settings.reuse if pool.reuse is ReusePolicy.SAFE else pool.reuse
+
+    # --- traffic log ---
+
+    def _log_path(self, load_balancer: LoadBalancer) -> str | None:
+        if self._settings.log_socket is not None:
+            return self._settings.log_socket or None
+        return load_balancer.log_targets[0].path if load_balancer.log_targets else None
+
+    def _log_program(self, load_balancer: LoadBalancer, listener: Listener) -> LogProgram | None:
+        if listener.log_format is None or self._log_path(load_balancer) is None:
+            return None
+        facility = FACILITIES[load_balancer.log_targets[0].facility] if load_balancer.log_targets else 16
+        try:
+            segments = parse(listener.log_format)
+        except LogFormatError as error:
+            raise ConfigError(f"listener {listener.id}: {error}") from error
+        return LogProgram(
+            segments, facility=facility, tag=_LOG_TAG, pid=os.getpid(), host=socket.gethostname().encode()
+        )
+
+    # --- life ---
+
+    def maintain(self, now: float) -> None:
+        """Frees what nobody needs any more, and looks for conditions to report. To be called about ten times a second."""
+        for item in self._engine.release_retired():
+            if isinstance(item, int):
+                if item >= 0:
+                    os.close(item)
+            elif isinstance(item, ListenerRuntime | PoolRuntime | MemberRuntime):
+                self._leaving.append(item)
+        staying = [runtime for runtime in self._leaving if runtime.references]
+        if len(staying) != len(self._leaving):
+            self._leaving = staying
+            self._release_unused_slots()
+        for member in self._members.values():
+            member.count_idle()
+        self._watch(now)
+
+    def _watch(self, _now: float) -> None:
+        failures = self._engine.accept_failures
+        if failures != self._seen_accept_failures:
+            self._seen_accept_failures = failures
+            self._alarms.append(f"accepting paused: out of descriptors or memory ({failures} times so far)")
+        drops = self._engine.log_drops
+        if drops != self._seen_log_drops:
+            self._seen_log_drops = drops
+            alarm = self._log_socket.connect()
+            if alarm is not None:
+                self._alarms.append(f"{alarm} ({drops} lines dropped so far)")
+
+    def alarms(self) -> list[str]:
+        """Conditions that an operator should know of, each once."""
+        alarms, self._alarms = self._alarms, []
+        return alarms
+
+    def sessions(self) -> int:
+        """Client connections, of all listeners."""
+        return self._engine.sessions
+
+    def draining(self) -> int:
+        """Client connections of listeners that are removed."""
+        return sum(item.references for item in (*self._leaving, *self._engine.retired_items())
+                   if isinstance(item, ListenerRuntime))
+
+    def stop(self, grace_s: float) -> None:
+        """Stops accepting, lets sessions end for up to `grace_s` seconds, and ends the threads. Blocks meanwhile."""
+        import time  # noqa: PLC0415
+
+        self._close_binds(list(self._binds))
+        self._engine.begin_stop()
+        deadline = time.monotonic() + grace_s
+        while self._engine.sessions and time.monotonic() < deadline:
+            time.sleep(0.01)
+        members = [item for item in (*self._members.values(), *self._leaving, *self._engine.retired_items())
+                   if isinstance(item, MemberRuntime)]
+        descriptors = [item for item in self._engine.retired_items() if isinstance(item, int) and item >= 0]
+        self._engine.stop(members)
+        for descriptor in descriptors:
+            os.close(descriptor)
+        self._log_socket.close()
+
+
+class _Preparation:
+    """Everything a configuration needs, built beside what runs; nothing is published yet."""
+
+    def __init__(self, plane: DataPlane, load_balancer: LoadBalancer, sockets: dict[tuple[str, Bind], int]) -> None:
+        self.listeners: dict[str, ListenerRuntime] = {}
+        self.pools: dict[PoolKey, PoolRuntime] = {}
+        self.members: dict[MemberKey, MemberRuntime] = {}
+        self.member_ids: set[tuple[str, str, str]] = set()
+        self.views: dict[PoolKey, View] = {}
+        self.configs: dict[str, Config] = {}
+        self.binds = {(listener.id, bind) for listener in load_balancer.listeners for bind in listener.binds}
+        self._plane = plane
+        missing = self.binds - set(plane._binds) - set(sockets)
+        if missing:
+            raise ConfigError(f"no listening socket for {sorted(str(key) for key in missing)}")
+        plane._retries, plane._redispatch = load_balancer.retries, load_balancer.redispatch
+        for listener in load_balancer.listeners:
+            for pool in listener.pools:
+                self._prepare_pool(listener, pool)
+            self._prepare_listener(load_balancer, listener)
+
+    def _prepare_pool(self, listener: Listener, pool: Pool) -> None:
+        plane = self._plane
+        key = (listener.id, pool.id)
+        _require_carried_out(listener, pool)
+        runtime = plane._pools.get(key)
+        if runtime is None:
+            runtime = PoolRuntime(plane._engine, plane._board.claim(Kind.POOL, *key))
+        self.pools[key] = runtime
+        for member in pool.members:
+            identity = (*key, member.id)
+            member_key = (*identity, member.address, member.port)
+            self.member_ids.add(identity)
+            self.members[member_key] = plane._members.get(member_key) or MemberRuntime(
+                plane._engine, plane._board.claim(Kind.MEMBER, *identity), member.id, member.address, member.port
+            )
+        self.views[key] = plane._view(listener.id, pool, runtime, self.members)
+
+    def _prepare_listener(self, load_balancer: LoadBalancer, listener: Listener) -> None:
+        plane = self._plane
+        runtime = plane._listeners.get(listener.id)
+        if runtime is None:
+            runtime = ListenerRuntime(plane._engine, plane._board.claim(Kind.LISTENER, listener.id))
+        self.listeners[listener.id] = runtime
+        pool = self.pools[listener.id, listener.default_pool] if listener.default_pool is not None else None
+        self.configs[listener.id] = Config(
+            listener.id,
+            is_http=listener.mode is Mode.HTTP,
+            limit=listener.connection_limit,
+            timeout_client_ms=_milliseconds(listener.timeout_client_s),
+            default_pool=pool,
+            log_program=plane._log_program(load_balancer, listener),
+            minimum_body_rate=plane._settings.minimum_body_rate,
+        )
+
+
+def _require_carried_out(listener: Listener, pool: Pool) -> None:
+    """A last line of defence behind the dialect: nothing that the engine would silently ignore."""
+    if listener.mode is not pool.mode:
+        raise ConfigError(f"pool {pool.id} of listener {listener.id}: a {pool.mode} pool there is not supported yet")
+    for what in ("tls", "proxy_protocol", "persistence", "health_monitor"):
+        if getattr(pool, what) is not None:
+            raise ConfigError(f"pool {pool.id} of listener {listener.id}: {what} is not supported yet")
+    if listener.tls is not None or listener.policies or listener.hsts or listener.is_prometheus:
+        raise ConfigError(f"listener {listener.id}: TLS, L7 policies, HSTS and PROMETHEUS are not supported yet")
+    if pool.algorithm == Algorithm.WEIGHTED_ROUND_ROBIN and any(member.weight > WEIGHT_LIMIT for member in pool.members):
+        raise ConfigError(f"pool {pool.id}: weights are at most {WEIGHT_LIMIT}")
+
+
+def _insertions(pool: Pool) -> list[tuple[bytes, bytes | None]]:
+    """Header insertions as the engine carries them out; None stands for the port that the client connected to."""
+    insertions: list[tuple[bytes, bytes | None]] = []
+    size = 0
+    for insertion in pool.header_insertions:
+        value = None if insertion.value == "%[dst_port]" else insertion.value.encode()
+        if value is not None and b"%" in value:
+            raise ConfigError(f"pool {pool.id}: header value not supported yet", word=insertion.value)
+        size += len(insertion.name) + len(value or b"65535") + 4
+        insertions.append((insertion.name.lower().encode(), value))
+    if size > INSERTION_LIMIT_BYTES:
+        raise ConfigError(f"pool {pool.id}: inserted headers are longer than {INSERTION_LIMIT_BYTES} bytes")
+    return insertions
+
+
+def _milliseconds(seconds: float) -> int:
+    return max(1, min(round(seconds * 1000), 0x7FFFFFFF))

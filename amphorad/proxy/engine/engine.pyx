@@ -1,0 +1,520 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
+"""The engine seen from Python: threads, and the objects that the main thread builds and swaps in.
+
+`MemberRuntime`, `PoolRuntime` and `ListenerRuntime` own the C structs that live as long as an identity; `View` and
+`Config` own immutable configuration. The main thread builds them, publishes them with one store each, and hands what was
+replaced to `Engine.retire`, which frees it once every engine thread has begun a later pass of its loop.
+
+Only the main thread may call anything here. The engine never takes the interpreter lock, except for an algorithm that
+is written in Python.
+"""
+
+import socket
+import threading
+
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdlib cimport calloc, free
+from libc.string cimport memcpy, memset
+
+from amphorad.algorithms.picker cimport MemberLoad, Picker, build_picker, reset_shared
+from amphorad.proxy.engine.board cimport BOARD_HEADER_BYTES, Row, Slot
+from amphorad.proxy.engine.loop cimport thread_close, thread_open, thread_run, thread_unwatch, thread_wake, thread_watch
+from amphorad.proxy.engine.member_conn cimport member_conns_close_idle
+from amphorad.proxy.engine.runtime cimport (
+    INSERT_DESTINATION_PORT, INSERT_TEXT, MAX_BINDS, Insertion, Listener, ListenerConfig, Member, PerThread, Pool, PoolView,
+    Shared, Thread,
+)
+from amphorad.proxy.engine.system cimport (
+    AF_INET, AF_INET6, close, htons, load_i64, load_u64, sockaddr_in, sockaddr_in6, store_u32,
+)
+from amphorad.proxy.wire.log_line cimport LogProgram
+
+cdef extern from "<stdlib.h>" nogil:
+    int posix_memalign(void **memory, size_t alignment, size_t size)
+
+cdef extern from *:
+    """
+    #define amphorad_store_pointer(p, v) __atomic_store_n((p), (v), __ATOMIC_SEQ_CST)
+    """
+    void store_view "amphorad_store_pointer"(PoolView **place, PoolView *view)
+    void store_config "amphorad_store_pointer"(ListenerConfig **place, ListenerConfig *config)
+    void store_pool "amphorad_store_pointer"(Pool **place, Pool *pool)
+    void store_listeners "amphorad_store_pointer"(Listener ***place, Listener **listeners)
+    void store_members "amphorad_store_pointer"(Member ***place, Member **members)
+
+
+cdef class Runtime:
+    """What every kind of object has: a slot on the board and a line per thread."""
+
+    cdef Engine engine
+    cdef PerThread *per_thread
+    cdef Slot *slot
+    cdef readonly uint32_t slot_number
+
+    def __cinit__(self, Engine engine, uint32_t slot_number, *arguments):
+        cdef uint32_t index
+        self.engine = engine
+        self.slot_number = slot_number
+        self.slot = engine.slot_at(slot_number)
+        if posix_memalign(<void **>&self.per_thread, 64, engine.shared.thread_count * sizeof(PerThread)) != 0:
+            raise MemoryError
+        memset(self.per_thread, 0, engine.shared.thread_count * sizeof(PerThread))
+        for index in range(engine.shared.thread_count):
+            self.per_thread[index].row = engine.row_at(index, slot_number)
+
+    def __dealloc__(self):
+        free(self.per_thread)
+
+    @property
+    def references(self) -> int:
+        """Sessions and connections that still need this object."""
+        cdef uint32_t index
+        cdef int64_t total = 0
+        for index in range(self.engine.shared.thread_count):
+            total += self.per_thread[index].references
+        return total
+
+
+cdef class MemberRuntime(Runtime):
+    cdef Member *member
+    cdef bytes name
+
+    def __init__(self, Engine engine, uint32_t slot_number, str member_id, str address, int port):
+        cdef sockaddr_in *v4
+        cdef sockaddr_in6 *v6
+        cdef bytes packed
+        self.member = <Member *>calloc(1, sizeof(Member))
+        if self.member == NULL:
+            raise MemoryError
+        self.name = member_id.encode()
+        self.member.name = self.name
+        self.member.name_length = <uint32_t>len(self.name)
+        self.member.per_thread = self.per_thread
+        self.member.slot = self.slot
+        if ":" in address:
+            v6 = <sockaddr_in6 *>&self.member.address
+            packed = socket.inet_pton(socket.AF_INET6, address)
+            v6.sin6_family = AF_INET6
+            v6.sin6_port = htons(port)
+            memcpy(&v6.sin6_addr, <const char *>packed, 16)
+            self.member.address_length = sizeof(sockaddr_in6)
+        else:
+            v4 = <sockaddr_in *>&self.member.address
+            packed = socket.inet_pton(socket.AF_INET, address)
+            v4.sin_family = AF_INET
+            v4.sin_port = htons(port)
+            memcpy(&v4.sin_addr, <const char *>packed, 4)
+            self.member.address_length = sizeof(sockaddr_in)
+
+    def __dealloc__(self):
+        free(self.member)
+
+    def show(self, uint32_t state, uint32_t weight, bint usable) -> None:
+        """Puts state and weight on the board, and lets retries know whether the member is worth another try."""
+        self.slot.state = state
+        self.slot.weight = weight
+        self.member.usable = usable
+
+    def remove(self) -> None:
+        store_u32(&self.member.removed, 1)
+        self.member.usable = 0
+
+    def count_idle(self) -> None:
+        """Puts the number of idle connections on the board."""
+        cdef uint32_t index
+        cdef int64_t total = 0
+        for index in range(self.engine.shared.thread_count):
+            total += self.per_thread[index].idle_count
+        self.slot.idle = total
+
+    @property
+    def in_flight(self) -> int:
+        return load_i64(&self.slot.load.in_flight)
+
+
+cdef class View:
+    """An immutable `PoolView`, with what it points to."""
+
+    cdef PoolView *view
+    cdef list kept
+
+    def __init__(
+        self, str name, list members not None, list usable not None, list weights not None, PoolRuntime pool not None, *,
+        str algorithm, bint is_http, int reuse, bint forwarded_for, list insertions, int retries, bint redispatch,
+        uint32_t timeout_connect_ms, uint32_t timeout_member_ms,
+    ):
+        cdef MemberRuntime member
+        cdef uint32_t index
+        cdef uint32_t count = <uint32_t>len(usable)
+        cdef uint32_t *weight_values
+        cdef MemberLoad **loads
+        cdef PoolView *view = <PoolView *>calloc(1, sizeof(PoolView))
+        if view == NULL:
+            raise MemoryError
+        self.view = view
+        self.kept = [members, name.encode()]
+        view.name = <const char *><bytes>self.kept[1]
+        view.name_length = <uint32_t>len(self.kept[1])
+        view.member_count = <uint32_t>len(members)
+        view.usable_count = count
+        view.members = <Member **>calloc(view.member_count + 1, sizeof(Member *))
+        view.usable = <uint32_t *>calloc(count + 1, sizeof(uint32_t))
+        weight_values = <uint32_t *>calloc(count + 1, sizeof(uint32_t))
+        loads = <MemberLoad **>calloc(count + 1, sizeof(MemberLoad *))
+        try:
+            if view.members == NULL or view.usable == NULL or weight_values == NULL or loads == NULL:
+                raise MemoryError
+            for index in range(view.member_count):
+                member = members[index]
+                view.members[index] = member.member
+            for index in range(count):
+                view.usable[index] = usable[index]
+                member = members[view.usable[index]]
+                weight_values[index] = weights[index]
+                loads[index] = &member.slot.load
+            names = [(<MemberRuntime>members[place]).name.decode() for place in usable]
+            view.picker = build_picker(algorithm, count, weight_values, loads, &pool.slot.shared, names)
+        finally:
+            free(weight_values)
+            free(loads)
+        view.is_http = is_http
+        view.reuse = reuse
+        view.forwarded_for = forwarded_for
+        view.retries = retries
+        view.redispatch = redispatch
+        view.timeout_connect_ms = timeout_connect_ms
+        view.timeout_member_ms = timeout_member_ms
+        self.add_insertions(insertions)
+
+    cdef add_insertions(self, list insertions):
+        cdef Insertion *insertion
+        cdef bytes field
+        cdef bytes line
+        cdef PoolView *view = self.view
+        view.insertions = <Insertion *>calloc(len(insertions) + 1, sizeof(Insertion))
+        if view.insertions == NULL:
+            raise MemoryError
+        for field, value in insertions:  # value None: the port that the client connected to
+            line = field + b": " + (b"" if value is None else value + b"\r\n")
+            self.kept += [field, line]
+            insertion = &view.insertions[view.insertion_count]
+            insertion.value = INSERT_DESTINATION_PORT if value is None else INSERT_TEXT
+            insertion.name = field
+            insertion.name_length = <uint16_t>len(field)
+            insertion.line = line
+            insertion.line_length = <uint16_t>len(line)
+            view.insertion_count += 1
+
+    def __dealloc__(self):
+        if self.view == NULL:
+            return
+        if self.view.picker != NULL:
+            self.view.picker.release(self.view.picker)
+        free(self.view.members)
+        free(self.view.usable)
+        free(self.view.insertions)
+        free(self.view)
+
+
+cdef class PoolRuntime(Runtime):
+    cdef Pool *pool
+    cdef readonly View view
+
+    def __init__(self, Engine engine, uint32_t slot_number):
+        self.pool = <Pool *>calloc(1, sizeof(Pool))
+        if self.pool == NULL:
+            raise MemoryError
+        self.pool.per_thread = self.per_thread
+        self.pool.slot = self.slot
+        reset_shared(&self.slot.shared)  # a data plane that was killed may have held the lock
+
+    def __dealloc__(self):
+        free(self.pool)
+
+    def publish(self, View view) -> None:
+        """From now on the pool is this; None: it is gone. The replaced view must be retired."""
+        store_view(&self.pool.view, view.view if view is not None else NULL)
+        self.view = view
+
+
+cdef class Config:
+    """An immutable `ListenerConfig`, with what it points to."""
+
+    cdef ListenerConfig *config
+    cdef object kept
+
+    def __init__(
+        self, str name, *, bint is_http, int64_t limit, uint32_t timeout_client_ms, PoolRuntime default_pool,
+        LogProgram log_program, uint32_t minimum_body_rate,
+    ):
+        cdef ListenerConfig *config = <ListenerConfig *>calloc(1, sizeof(ListenerConfig))
+        if config == NULL:
+            raise MemoryError
+        self.config = config
+        self.kept = (name.encode(), default_pool, log_program)
+        config.name = <const char *><bytes>self.kept[0]
+        config.name_length = <uint32_t>len(self.kept[0])
+        config.is_http = is_http
+        config.limit = limit
+        config.timeout_client_ms = timeout_client_ms
+        config.minimum_body_rate = minimum_body_rate
+        if default_pool is not None:
+            config.default_pool = default_pool.pool
+        if log_program is not None:
+            config.log_format = log_program.format
+
+    def __dealloc__(self):
+        free(self.config)
+
+
+cdef class ListenerRuntime(Runtime):
+    cdef Listener *listener
+    cdef readonly Config config
+
+    def __init__(self, Engine engine, uint32_t slot_number):
+        cdef uint32_t index
+        self.listener = <Listener *>calloc(1, sizeof(Listener))
+        if self.listener == NULL:
+            raise MemoryError
+        self.listener.per_thread = self.per_thread
+        self.listener.slot = self.slot
+        for index in range(MAX_BINDS):
+            self.listener.binds[index].listener = self.listener
+            self.listener.binds[index].fd = -1
+
+    def __dealloc__(self):
+        free(self.listener)
+
+    def publish(self, Config config not None) -> None:
+        store_config(&self.listener.config, config.config)
+        self.config = config
+        self.slot.limit = <uint32_t>min(config.config.limit, 0xFFFFFFFF)
+        store_u32(&self.listener.paused, 1)  # the limit may have grown: look at the queue again
+
+    def open_bind(self, int fd, str address, int port) -> None:
+        """Accepts on a listening socket, which now belongs to the engine.
+
+        Raises:
+            OSError: the kernel refuses to watch it.
+            ValueError: more than MAX_BINDS binds.
+        """
+        cdef uint32_t index
+        cdef uint32_t thread
+        cdef bytes host = (f"[{address}]:{port}" if ":" in address else f"{address}:{port}").encode()
+        for index in range(MAX_BINDS):
+            if self.listener.binds[index].fd < 0:
+                break
+        else:
+            raise ValueError(f"a listener has at most {MAX_BINDS} addresses and ports")
+        self.listener.binds[index].port = port
+        memcpy(self.listener.binds[index].host, <const char *>host, len(host) + 1)
+        self.listener.binds[index].host_length = <uint16_t>len(host)
+        self.listener.binds[index].fd = fd
+        for thread in range(self.engine.shared.thread_count):
+            if thread_watch(&self.engine.threads[thread], self.listener, index) != 0:
+                self.listener.binds[index].fd = -1
+                raise OSError(f"cannot watch the listening socket of {address} port {port}")
+
+    def close_bind(self, int port, str address) -> int:
+        """Stops accepting there. Returns the descriptor, to be closed after retirement, or -1."""
+        cdef uint32_t index
+        cdef uint32_t thread
+        cdef int fd
+        cdef bytes host = (f"[{address}]:{port}" if ":" in address else f"{address}:{port}").encode()
+        for index in range(MAX_BINDS):
+            if self.listener.binds[index].fd >= 0 and self.listener.binds[index].host == host:
+                fd = self.listener.binds[index].fd
+                for thread in range(self.engine.shared.thread_count):
+                    thread_unwatch(&self.engine.threads[thread], fd)
+                self.listener.binds[index].fd = -1
+                return fd
+        return -1
+
+    def remove(self) -> None:
+        store_u32(&self.listener.removed, 1)
+
+    @property
+    def sessions(self) -> int:
+        return load_i64(&self.slot.load.in_flight)
+
+
+cdef class Engine:
+    """N engine threads over one board.
+
+    Args:
+        memory: the board's mapping (writable buffer); it must stay open until `stop` has returned.
+        thread_count: 1 to 64; the board must have rows for as many.
+        slots: slots of the board.
+        idle_lifetime_s: how long an unused member connection is kept.
+        linger_s: how long a client may take to close after its last answer.
+        splice_after: long reads in a row after which a TCP direction is spliced; 255 never.
+    """
+
+    cdef Shared *shared
+    cdef Thread *threads
+    cdef uint8_t[::1] memory
+    cdef uint32_t slots
+    cdef Listener **listeners
+    cdef list runners
+    cdef list retired
+    cdef _Array dropped
+
+    def __init__(
+        self, memory, uint32_t thread_count, uint32_t slots, *, double idle_lifetime_s=10.0, double linger_s=2.0,
+        uint32_t splice_after=4,
+    ):
+        cdef uint32_t index
+        self.memory = memory
+        self.slots = slots
+        self.shared = <Shared *>calloc(1, sizeof(Shared))
+        if self.shared == NULL or posix_memalign(<void **>&self.threads, 64, thread_count * sizeof(Thread)) != 0:
+            raise MemoryError
+        self.shared.threads = self.threads
+        self.shared.thread_count = thread_count
+        self.shared.session_limit = 1 << 40
+        self.shared.idle_lifetime_ms = <uint32_t>(idle_lifetime_s * 1000)
+        self.shared.linger_ms = <uint32_t>(linger_s * 1000)
+        self.shared.splice_after = splice_after
+        self.shared.log_socket = -1
+        self.runners = []
+        self.retired = []
+        for index in range(thread_count):
+            if thread_open(&self.threads[index], self.shared, index) != 0:
+                raise OSError("cannot set up an engine thread: out of descriptors or memory")
+
+    def __dealloc__(self):
+        free(self.listeners)
+        free(self.threads)
+        free(self.shared)
+
+    cdef Slot *slot_at(self, uint32_t number) except NULL:
+        if number >= self.slots:
+            raise IndexError(number)
+        return <Slot *>&self.memory[BOARD_HEADER_BYTES + number * sizeof(Slot)]
+
+    cdef Row *row_at(self, uint32_t thread, uint32_t number) except NULL:
+        cdef uint64_t rows = BOARD_HEADER_BYTES + self.slots * sizeof(Slot)
+        return <Row *>&self.memory[rows + (<uint64_t>thread * self.slots + number) * sizeof(Row)]
+
+    def start(self) -> None:
+        for index in range(self.shared.thread_count):
+            runner = threading.Thread(target=self._run, args=(index,), name=f"engine-{index}", daemon=True)
+            self.runners.append(runner)
+            runner.start()
+
+    def _run(self, uint32_t index) -> None:
+        with nogil:
+            thread_run(&self.threads[index])
+
+    def set_session_limit(self, int64_t limit) -> None:
+        self.shared.session_limit = limit
+
+    def set_log_socket(self, int fd) -> None:
+        """Where traffic-log lines go; the descriptor stays the caller's. -1: nowhere."""
+        self.shared.log_socket = fd
+
+    def set_listeners(self, list runtimes) -> None:
+        """All listeners, for the threads that look for paused ones."""
+        cdef Listener **fresh = <Listener **>calloc(len(runtimes) + 1, sizeof(Listener *))
+        cdef Listener **old = self.listeners
+        cdef uint32_t index
+        cdef ListenerRuntime runtime
+        if fresh == NULL:
+            raise MemoryError
+        for index, runtime in enumerate(runtimes):
+            fresh[index] = runtime.listener
+        store_listeners(&self.shared.listeners, fresh)
+        self.listeners = fresh
+        if old != NULL:
+            self.retire(_Array.of(old))
+
+    def sweep(self, list members) -> None:
+        """Idle clients of removed listeners and idle connections to these removed members are closed soon."""
+        cdef uint32_t index
+        cdef _Array dropped = _Array.of(calloc(len(members) + 1, sizeof(Member *)))
+        if dropped.memory == NULL:
+            raise MemoryError
+        for index in range(len(members)):
+            (<Member **>dropped.memory)[index] = (<MemberRuntime>members[index]).member
+        store_members(&self.shared.dropped, <Member **>dropped.memory)
+        for index in range(self.shared.thread_count):
+            store_u32(&self.threads[index].sweep, 1)
+            thread_wake(&self.threads[index])
+        if self.dropped is not None:
+            self.retire(self.dropped)
+        self.dropped = dropped
+
+    def retire(self, item) -> None:
+        """Keeps a replaced object until no thread can be using it."""
+        self.retired.append((item, [load_u64(&self.threads[index].passes) for index in range(self.shared.thread_count)]))
+
+    def retired_items(self) -> list:
+        return [item for item, _passes in self.retired]
+
+    def wake(self) -> None:
+        for index in range(self.shared.thread_count):
+            thread_wake(&self.threads[index])
+
+    def release_retired(self) -> list:
+        """Objects that every thread is done with since they were retired; the caller drops or closes them."""
+        cdef list released = []
+        cdef list kept = []
+        for item, passes in self.retired:
+            if all(load_u64(&self.threads[index].passes) >= passes[index] + 2 for index in range(len(passes))):
+                released.append(item)
+            else:
+                kept.append((item, passes))
+        self.retired = kept
+        if kept:
+            self.wake()
+        return released
+
+    @property
+    def sessions(self) -> int:
+        return load_i64(&self.shared.sessions)
+
+    @property
+    def accept_failures(self) -> int:
+        return load_u64(&self.shared.accept_failures)
+
+    @property
+    def log_drops(self) -> int:
+        return load_u64(&self.shared.log_drops)
+
+    def begin_stop(self) -> None:
+        """No connection is kept alive from now on; idle ones are closed."""
+        store_u32(&self.shared.stopping, 1)
+        for index in range(self.shared.thread_count):
+            store_u32(&self.threads[index].sweep, 1)
+            thread_wake(&self.threads[index])
+
+    def stop(self, list members) -> None:
+        """Ends the threads and every session and connection that is left. `members`: all that ever had connections."""
+        cdef uint32_t index
+        cdef MemberRuntime member
+        for index in range(self.shared.thread_count):
+            store_u32(&self.threads[index].stop, 1)
+            thread_wake(&self.threads[index])
+        for runner in self.runners:
+            runner.join()
+        for member in members:
+            for index in range(self.shared.thread_count):
+                member_conns_close_idle(&self.threads[index], member.member)
+        for index in range(self.shared.thread_count):
+            thread_close(&self.threads[index])
+        self.retired.clear()
+
+
+cdef class _Array:
+    """Memory that is freed with its last reference."""
+
+    cdef void *memory
+
+    @staticmethod
+    cdef _Array of(void *memory):
+        cdef _Array array = _Array()
+        array.memory = memory
+        return array
+
+    def __dealloc__(self):
+        free(self.memory)

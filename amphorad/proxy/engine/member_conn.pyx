@@ -1,0 +1,157 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
+"""Connections to members: opening, idling, closing.
+
+Idle connections wait in a list of their member and thread, the latest used first, so that the others may age out. An
+idle connection on which anything happens is closed: the member has nothing to say there. The member's `idle` gauge and
+the thread's references to the member are kept here.
+"""
+
+from libc.stdlib cimport malloc
+
+from amphorad.proxy.engine.board cimport C_CONNECTS, C_REUSES
+from amphorad.proxy.engine.conn cimport conn_close, conn_open, conn_register
+from amphorad.proxy.engine.memory cimport timer_set
+from amphorad.proxy.engine.runtime cimport (
+    AT_EOF, DEAD, FAILED, PEER_CLOSED, READABLE, Conn, PerThread,
+)
+from amphorad.proxy.engine.system cimport (
+    EINPROGRESS, IPPROTO_TCP, SO_ERROR, SOCK_CLOEXEC, SOCK_NONBLOCK, SOCK_STREAM, SOL_SOCKET, TCP_NODELAY, close,
+    connect, errno, getsockopt, setsockopt, sockaddr, socket, socklen_t,
+)
+
+
+cdef void idle_ready(Conn *conn) noexcept nogil:
+    if conn.flags & (READABLE | PEER_CLOSED | FAILED):
+        member_conn_close(<MemberConn *>conn)
+
+
+cdef void idle_timer(Conn *conn) noexcept nogil:
+    member_conn_close(<MemberConn *>conn)
+
+
+cdef void member_conn_free(Conn *conn) noexcept nogil:
+    cdef Thread *thread = conn.thread
+    (<MemberConn *>conn).idle_next = thread.free_member_conns
+    thread.free_member_conns = <MemberConn *>conn
+
+
+cdef ConnKind IDLE
+IDLE.on_ready = idle_ready
+IDLE.on_timer = idle_timer
+IDLE.free = member_conn_free
+
+
+cdef MemberConn *member_conn_open(Thread *thread, Member *member, const ConnKind *kind) noexcept nogil:
+    """Begins to connect. NULL with errno when the system refuses at once.
+
+    `kind` hears of the outcome by on_ready: `member_conn_error` tells what it was. Its `free` must be NULL or this
+    module's: it is filled in here through the idle kind.
+    """
+    cdef int fd = socket(member.address.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0)
+    cdef int one = 1
+    cdef MemberConn *member_conn
+    if fd < 0:
+        return NULL
+    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(int))
+    if connect(fd, <sockaddr *>&member.address, member.address_length) != 0 and errno != EINPROGRESS:
+        one = errno
+        close(fd)
+        (&errno)[0] = one
+        return NULL
+    member_conn = thread.free_member_conns
+    if member_conn != NULL:
+        thread.free_member_conns = member_conn.idle_next
+    else:
+        member_conn = <MemberConn *>malloc(sizeof(MemberConn))
+        if member_conn == NULL:
+            close(fd)
+            return NULL
+    conn_open(&member_conn.conn, thread, fd, kind)
+    member_conn.session = NULL
+    member_conn.member = member
+    member_conn.idle_next = NULL
+    member_conn.idle_previous = NULL
+    member_conn.uses = 0
+    member_conn.is_idle = 0
+    member_conn.is_bound = 0
+    member.per_thread[thread.index].references += 1
+    member.per_thread[thread.index].row.counters[C_CONNECTS] += 1
+    if conn_register(&member_conn.conn) != 0:
+        member_conn_close(member_conn)
+        return NULL
+    return member_conn
+
+
+cdef int member_conn_error(MemberConn *member_conn) noexcept nogil:
+    """The outcome of connecting: 0 or an errno."""
+    cdef int error = 0
+    cdef socklen_t length = sizeof(int)
+    if getsockopt(member_conn.conn.fd, SOL_SOCKET, SO_ERROR, &error, &length) != 0:
+        return errno
+    return error
+
+
+cdef MemberConn *member_conn_take_idle(Thread *thread, Member *member, const ConnKind *kind) noexcept nogil:
+    """The idle connection used last, or NULL."""
+    cdef PerThread *local = &member.per_thread[thread.index]
+    cdef MemberConn *member_conn = local.idle_head
+    if member_conn == NULL:
+        return NULL
+    unlink_idle(local, member_conn)
+    member_conn.conn.kind = kind
+    local.row.counters[C_REUSES] += 1
+    return member_conn
+
+
+cdef void member_conn_give_idle(MemberConn *member_conn) noexcept nogil:
+    """Keeps a connection for later requests. Only one that has nothing to read and is not bound to a client."""
+    cdef Conn *conn = &member_conn.conn
+    cdef Thread *thread = conn.thread
+    cdef Member *member = member_conn.member
+    cdef PerThread *local = &member.per_thread[thread.index]
+    if conn.flags & (READABLE | PEER_CLOSED | FAILED | AT_EOF) or member.removed or conn.out != NULL:
+        member_conn_close(member_conn)
+        return
+    member_conn.session = NULL
+    member_conn.is_idle = 1
+    conn.kind = &IDLE
+    member_conn.idle_previous = NULL
+    member_conn.idle_next = local.idle_head
+    if local.idle_head != NULL:
+        local.idle_head.idle_previous = member_conn
+    local.idle_head = member_conn
+    local.idle_count += 1
+    timer_set(thread, &conn.timer, thread.now_ms + thread.shared.idle_lifetime_ms)
+
+
+cdef void unlink_idle(PerThread *local, MemberConn *member_conn) noexcept nogil:
+    if member_conn.idle_previous != NULL:
+        member_conn.idle_previous.idle_next = member_conn.idle_next
+    else:
+        local.idle_head = member_conn.idle_next
+    if member_conn.idle_next != NULL:
+        member_conn.idle_next.idle_previous = member_conn.idle_previous
+    member_conn.idle_next = NULL
+    member_conn.idle_previous = NULL
+    member_conn.is_idle = 0
+    local.idle_count -= 1
+
+
+cdef void member_conn_close(MemberConn *member_conn) noexcept nogil:
+    cdef Conn *conn = &member_conn.conn
+    cdef PerThread *local = &member_conn.member.per_thread[conn.thread.index]
+    if conn.flags & DEAD:
+        return
+    if member_conn.is_idle:
+        unlink_idle(local, member_conn)
+    conn.kind = &IDLE  # whose `free` gives the memory back
+    member_conn.session = NULL
+    local.references -= 1
+    conn_close(conn)
+
+
+cdef void member_conns_close_idle(Thread *thread, Member *member) noexcept nogil:
+    """All idle connections of this thread to a member that was removed."""
+    cdef PerThread *local = &member.per_thread[thread.index]
+    while local.idle_head != NULL:
+        member_conn_close(local.idle_head)

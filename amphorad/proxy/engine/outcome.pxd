@@ -1,0 +1,20 @@
+"""How an HTTP exchange ends: finished, answered by ourselves, or aborted. See `outcome.pyx`."""
+
+from libc.stdint cimport uint16_t
+
+from amphorad.proxy.engine.runtime cimport ConnKind, Session
+
+cdef enum:                      # what the step loop does next
+    STOP = 0                    # wait for an event, or the session is gone
+    GO_ON = 1                   # the phase has changed: step again
+
+cdef ConnKind HTTP_CLIENT       # filled in by `exchange`
+cdef ConnKind HTTP_MEMBER
+
+cdef int finish(Session *session) noexcept nogil
+cdef int answer(Session *session, uint16_t status, char cause, char stage) noexcept nogil
+cdef int abort(Session *session, char cause, char stage) noexcept nogil
+cdef int member_died(Session *session) noexcept nogil
+cdef int connect_outcome(Session *session, int outcome) noexcept nogil
+cdef void drop_member(Session *session) noexcept nogil
+cdef int close_gently(Session *session) noexcept nogil

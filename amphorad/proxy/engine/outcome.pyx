@@ -1,0 +1,181 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
+"""How an HTTP exchange ends: finished, answered by ourselves, or aborted; and what a failing member leads to.
+
+Every function returns STOP or GO_ON for the step loop of `exchange`. After STOP the session may be gone.
+"""
+
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
+
+from amphorad.proxy.engine.answers cimport answer_write
+from amphorad.proxy.engine.board cimport (
+    C_CLIENT_ABORTS, C_DENIED, C_MEMBER_ABORTS, C_REQUEST_ERRORS, C_RESPONSE_ERRORS, C_RESPONSES_1XX, C_RESPONSES_OTHER,
+    C_RETRIES, latency_bucket,
+)
+from amphorad.proxy.engine.conn cimport BROKEN, conn_finish, conn_write
+from amphorad.proxy.engine.member_conn cimport member_conn_close, member_conn_give_idle
+from amphorad.proxy.engine.memory cimport block_give, timer_set
+from amphorad.proxy.engine.request cimport request_send
+from amphorad.proxy.engine.runtime cimport (
+    CONNECTING, EXCHANGE, KEEP_CLIENT, LINGERING, MEMBER_KEEPS, MEMBER_STOPPED_READING, READABLE, REPLAYABLE, REQUEST_DONE,
+    REQUEST_HEAD, RESPONSE_DONE, RESPONSE_STARTED, MemberConn, Thread,
+)
+from amphorad.proxy.engine.session cimport (
+    ATTEMPT_FAILED, ATTEMPT_REUSED, ATTEMPT_STARTED, count_event, count_out, listener_row, member_row, pool_row,
+    session_close, session_connect, session_leave_member, session_listens, session_set_pool,
+)
+from amphorad.proxy.engine.traffic_log cimport log_end
+from amphorad.proxy.wire.http1 cimport HEAD
+
+
+cdef void drop_member(Session *session) noexcept nogil:
+    """The member connection is of no more use."""
+    if session.member_conn != NULL:
+        member_conn_close(session.member_conn)
+        session.member_conn = NULL
+
+
+cdef void release_member(Session *session) noexcept nogil:
+    """After an exchange: the connection is kept when both sides left it in a clean state."""
+    cdef MemberConn *member_conn = session.member_conn
+    if member_conn != NULL:
+        if (session.flags & (MEMBER_KEEPS | REQUEST_DONE | MEMBER_STOPPED_READING) == MEMBER_KEEPS | REQUEST_DONE
+                and member_conn.conn.out == NULL and member_conn.conn.pipe == NULL):
+            if not member_conn.is_bound:
+                session.member_conn = NULL
+                member_conn_give_idle(member_conn)
+            elif not session.flags & KEEP_CLIENT or member_conn.conn.flags & READABLE:
+                drop_member(session)
+        else:
+            drop_member(session)
+    session_leave_member(session)
+
+
+cdef void count_exchange(Session *session) noexcept nogil:
+    cdef uint64_t elapsed = session.client.thread.now_us - session.start_us
+    cdef uint32_t bucket = latency_bucket(elapsed)
+    cdef int counter = C_RESPONSES_1XX + session.status // 100 - 1
+    if session.status < 100 or session.status > 599:
+        counter = C_RESPONSES_OTHER
+    listener_row(session).counters[counter] += 1
+    listener_row(session).buckets[bucket] += 1
+    if session.pool != NULL:
+        pool_row(session).counters[counter] += 1
+        pool_row(session).buckets[bucket] += 1
+    if session.member != NULL:
+        member_row(session).counters[counter] += 1
+        member_row(session).buckets[bucket] += 1
+
+
+cdef int finish(Session *session) noexcept nogil:
+    """The response is with the client's socket. On to the next request, or the end of the connection."""
+    cdef Thread *thread = session.client.thread
+    cdef int keep = session.flags & KEEP_CLIENT and session.flags & REQUEST_DONE
+    count_exchange(session)
+    if session.log != NULL:
+        log_end(session)
+    release_member(session)
+    session_set_pool(session, NULL)
+    if session.request != NULL:
+        block_give(thread, session.request)
+        session.request = NULL
+    if session.response != NULL:
+        block_give(thread, session.response)
+        session.response = NULL
+    if not keep or thread.shared.stopping or session.listener.removed:
+        return close_gently(session)
+    session.phase = REQUEST_HEAD
+    session.flags = 0
+    session.head_scanned = 0
+    session.cause = c'-'
+    session.stage = c'-'
+    timer_set(thread, &session.client.timer, thread.now_ms + session.timeout_client_ms)
+    return GO_ON
+
+
+cdef int close_gently(Session *session) noexcept nogil:
+    """Closes so that the client gets the last answer: with unread bytes in the socket, close() would reset it."""
+    cdef Thread *thread = session.client.thread
+    drop_member(session)
+    session_leave_member(session)
+    if not session.client.flags & READABLE and session.flags & REQUEST_DONE and session.pending == NULL:
+        session_close(session)
+        return STOP
+    if session_listens(session) != 0 or conn_finish(&session.client) != 0:
+        session_close(session)
+        return STOP
+    block_give(thread, session.pending)
+    session.pending = NULL
+    session.phase = LINGERING
+    timer_set(thread, &session.client.timer, thread.now_ms + thread.shared.linger_ms)
+    return GO_ON
+
+
+cdef int answer(Session *session, uint16_t status, char cause, char stage) noexcept nogil:
+    """Sends a built-in answer instead of a member's response. Only before any of that was sent."""
+    cdef uint8_t[512] text
+    cdef uint32_t length
+    drop_member(session)
+    if session.flags & RESPONSE_STARTED:
+        return abort(session, cause, stage)
+    if not session.flags & REQUEST_DONE or status == 400 or status == 408 or session.client.thread.shared.stopping:
+        session.flags &= ~<unsigned int>KEEP_CLIENT
+    if status == 400 or status == 408 or status == 414 or status == 431 or status == 501:
+        listener_row(session).counters[C_REQUEST_ERRORS] += 1
+    elif status == 502 or status == 504:
+        count_event(session, C_RESPONSE_ERRORS)
+    elif status == 403:
+        count_event(session, C_DENIED)
+    session.status = status
+    session.cause = cause
+    session.stage = stage
+    length = answer_write(status, not session.flags & KEEP_CLIENT, session.method == HEAD, text, 512)
+    count_out(session, length)
+    session.flags |= RESPONSE_STARTED | RESPONSE_DONE
+    session.phase = EXCHANGE
+    if conn_write(&session.client, text, length, 0) == BROKEN:
+        return abort(session, c'C', c'L')
+    timer_set(session.client.thread, &session.client.timer, session.client.thread.now_ms + session.timeout_client_ms)
+    return GO_ON
+
+
+cdef int abort(Session *session, char cause, char stage) noexcept nogil:
+    """Ends the session in the middle; what the client has is incomplete and can be seen to be."""
+    session.cause = cause
+    session.stage = stage
+    if cause == c'C' or cause == c'c':
+        count_event(session, C_CLIENT_ABORTS)
+    elif cause == c'S' or cause == c's':
+        count_event(session, C_MEMBER_ABORTS)
+    if session.log != NULL:
+        log_end(session)
+    session_close(session)
+    return STOP
+
+
+cdef int connect_outcome(Session *session, int outcome) noexcept nogil:
+    """What an `Attempt` leads to."""
+    if outcome == ATTEMPT_REUSED:
+        return request_send(session)
+    if outcome == ATTEMPT_STARTED:
+        session.phase = CONNECTING
+        return STOP
+    if outcome == ATTEMPT_FAILED:
+        return answer(session, 503, c'S', c'C')
+    return STOP  # waiting for a retry
+
+
+cdef int member_died(Session *session) noexcept nogil:
+    """The member ended the connection without a (complete) response head."""
+    cdef uint32_t uses = session.member_conn.uses
+    cdef int nothing_came = session.response == NULL
+    if uses > 1 and nothing_came and not session.flags & RESPONSE_STARTED:
+        if session.flags & REPLAYABLE and session.request != NULL:
+            # it closed while the request was on its way (RFC 9112 9.3.1): once more on a fresh connection
+            drop_member(session)
+            member_row(session).counters[C_RETRIES] += 1
+            pool_row(session).counters[C_RETRIES] += 1
+            return connect_outcome(session, session_connect(session, &HTTP_MEMBER, 0))
+        # not ours to repeat; a silent close tells the client that it may (HAProxy does the same)
+        return abort(session, c'S', c'H')
+    count_event(session, C_MEMBER_ABORTS)
+    return answer(session, 502, c'S', c'H')

@@ -1,0 +1,308 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
+"""The response's way: from the member's socket to the client's.
+
+The head is rewritten in place: it is composed apart and laid directly in front of the body bytes that came with it, so
+that both leave in one send. Bodies are passed on as they are framed; only for HTTP/1.0 clients the chunked coding is
+taken off, and the connection's end marks the end.
+"""
+
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from libc.string cimport memcpy, memmove, memset
+
+from amphorad.proxy.engine.board cimport C_RESPONSES_1XX
+from amphorad.proxy.engine.conn cimport (
+    BROKEN, END_OF_STREAM, WOULD_BLOCK, conn_flush, conn_queue, conn_receive, conn_splice, conn_write,
+)
+from amphorad.proxy.engine.memory cimport block_data, block_give, block_take, timer_set
+from amphorad.proxy.engine.outcome cimport GO_ON, STOP, abort, answer, finish, member_died
+from amphorad.proxy.engine.relay cimport relay_start
+from amphorad.proxy.engine.runtime cimport (
+    AT_EOF, COMPOSE_BYTES, HEAD_BYTES, HEADROOM, KEEP_CLIENT, MEMBER_KEEPS, OFFERED_UPGRADE, READABLE, REGISTERED,
+    REQUEST_DONE, RESPONSE_DONE, RESPONSE_STARTED, UNCHUNK, WRITABLE, Block, Conn, PoolView, Thread, load_view,
+)
+from amphorad.proxy.engine.session cimport count_event, count_out, session_listens
+from amphorad.proxy.wire.http1 cimport (
+    BINDS_AUTHENTICATION, BODY_CHUNKED, BODY_LENGTH, BODY_UNTIL_CLOSE, COMPLETE, NEED_MORE, NO_BODY, TRANSFER_ENCODING,
+    WANTS_CLOSE, WANTS_UPGRADE, ChunkDecoder, Head, feed_chunks, parse_response, write_head,
+)
+
+cdef enum:
+    PUMP = 2                    # besides STOP and GO_ON: the exchange goes on, look for more
+    TURNS = 4
+    LARGEST_WINDOW_LOG2 = 18
+    SPLICE_FROM = 1048576       # bytes left of a body from which splicing pays
+    SPLICE_BYTES = 1048576
+    NO_SPLICE = 200             # a `splice_after` from here on means never
+
+
+cdef int response_pump(Session *session) noexcept nogil:
+    """Moves what there is of the response. STOP: wait, or the session is gone; GO_ON: the exchange ended."""
+    cdef Thread *thread = session.client.thread
+    cdef Conn *client = &session.client
+    cdef Conn *member
+    cdef int flushed
+    cdef int result
+    cdef int turns = 0
+    while True:
+        if client.out != NULL or client.pipe != NULL:
+            flushed = conn_flush(client) if client.flags & WRITABLE else 0
+            if flushed == BROKEN:
+                return abort(session, c'C', c'D')
+            if flushed == 0:
+                return wait_for_client(session)
+            timer_set(thread, &client.timer, thread.now_ms + session.timeout_client_ms)
+        if session.flags & RESPONSE_DONE:
+            return finish(session)
+        if session.member_conn == NULL:
+            return STOP
+        member = &session.member_conn.conn
+        if not member.flags & READABLE:
+            if member.flags & AT_EOF and not session.flags & RESPONSE_STARTED:
+                return member_died(session)
+            return STOP
+        if turns == TURNS:
+            conn_queue(member)
+            return STOP
+        turns += 1
+        result = read_body(session) if session.flags & RESPONSE_STARTED else read_head(session)
+        if result != PUMP:
+            return result
+
+
+cdef int wait_for_client(Session *session) noexcept nogil:
+    """The client takes no more for now; it has `timeout client` to go on."""
+    cdef Thread *thread = session.client.thread
+    if not session.client.flags & REGISTERED and session_listens(session) != 0:
+        return abort(session, c'R', c'D')
+    if session.client.timer.deadline > thread.now_ms + session.timeout_client_ms:
+        timer_set(thread, &session.client.timer, thread.now_ms + session.timeout_client_ms)
+    return STOP
+
+
+cdef int read_head(Session *session) noexcept nogil:
+    """Reads until a final response head is there, and sends it on with the body bytes that came along."""
+    cdef Thread *thread = session.client.thread
+    cdef Conn *member = &session.member_conn.conn
+    cdef uint8_t *buffer = thread.scratch + HEADROOM
+    cdef uint32_t length = 0
+    cdef uint32_t scanned = 0
+    cdef int64_t count
+    cdef int result
+    if session.response != NULL:
+        length = session.response.length
+        memcpy(buffer, block_data(session.response), length)
+    count = conn_receive(member, buffer + length, <uint64_t>1 << member.window)
+    if count == WOULD_BLOCK:
+        return PUMP
+    if count == END_OF_STREAM or count == BROKEN:
+        return member_died(session)
+    length += <uint32_t>count
+    while True:
+        result = parse_response(buffer, length, HEAD_BYTES, &scanned, session.method, &thread.head)
+        if result == NEED_MORE:
+            return keep_response(session, buffer, length)
+        if result != COMPLETE:
+            return answer(session, 502, c'P', c'H')
+        if thread.head.status >= 200 or thread.head.status == 101:
+            break
+        if pass_interim(session, buffer, &thread.head) == BROKEN:
+            return abort(session, c'C', c'H')
+        length -= thread.head.length
+        buffer += thread.head.length
+        scanned = 0
+    if session.response != NULL:
+        block_give(thread, session.response)
+        session.response = NULL
+    if thread.head.status == 101:
+        return switch_protocols(session, buffer, length)
+    return begin_response(session, buffer, length)
+
+
+cdef int keep_response(Session *session, const uint8_t *data, uint32_t length) noexcept nogil:
+    """Keeps a partial head; the rest will come."""
+    cdef Thread *thread = session.client.thread
+    cdef Block *block
+    block_give(thread, session.response)
+    session.response = NULL
+    if session.member_conn.conn.flags & AT_EOF:
+        return member_died(session) if length == 0 else answer(session, 502, c'S', c'H')
+    if length:
+        block = block_take(thread, length)
+        if block == NULL:
+            return answer(session, 500, c'R', c'H')
+        memcpy(block_data(block), data, length)
+        block.length = length
+        session.response = block
+    return PUMP
+
+
+cdef int pass_interim(Session *session, const uint8_t *data, const Head *head) noexcept nogil:
+    """A 1xx head goes on to the client, unless that speaks HTTP/1.0 (RFC 9110 15.2)."""
+    cdef Thread *thread = session.client.thread
+    cdef int64_t written
+    count_event(session, C_RESPONSES_1XX)
+    if session.client_minor == 0:
+        return 0
+    written = write_head(data, head, 0, NULL, 0, thread.compose, COMPOSE_BYTES)
+    if written < 0:
+        return BROKEN
+    count_out(session, <uint64_t>written)
+    return conn_write(&session.client, thread.compose, <uint64_t>written, 0)
+
+
+cdef int switch_protocols(Session *session, uint8_t *data, uint32_t length) noexcept nogil:
+    """101: from here on both sides exchange opaque bytes. Only when the client asked for it."""
+    cdef Thread *thread = session.client.thread
+    cdef Head *head = &thread.head
+    cdef int64_t written
+    if not session.flags & OFFERED_UPGRADE or not head.flags & WANTS_UPGRADE:
+        return answer(session, 502, c'P', c'H')
+    session.status = 101
+    count_event(session, C_RESPONSES_1XX)
+    written = write_head(
+        data, head, 0, <const uint8_t *>b"connection: upgrade\r\n", 21, thread.compose, COMPOSE_BYTES
+    )
+    if written < 0:
+        return answer(session, 502, c'P', c'H')
+    count_out(session, <uint64_t>written + length - head.length)
+    if (conn_write(&session.client, thread.compose, <uint64_t>written, 0) == BROKEN
+            or length > head.length
+            and conn_write(&session.client, data + head.length, length - head.length, 0) == BROKEN):
+        return abort(session, c'C', c'H')
+    relay_start(session)
+    return STOP
+
+
+cdef int begin_response(Session *session, uint8_t *data, uint32_t length) noexcept nogil:
+    """A final head is at `data`: decide what follows it, rewrite it, and send."""
+    cdef Thread *thread = session.client.thread
+    cdef Head *head = &thread.head
+    cdef PoolView *view = load_view(&session.pool.view)
+    cdef uint32_t index
+    cdef uint8_t *body = data + head.length
+    cdef int64_t taken
+    cdef int64_t written
+    cdef const char *extra = NULL
+    cdef uint32_t extra_length = 0
+    session.status = head.status
+    session.response_body = head.body
+    session.flags |= RESPONSE_STARTED
+    if session.request != NULL:
+        block_give(thread, session.request)
+        session.request = NULL
+    if not head.flags & WANTS_CLOSE and view != NULL and view.reuse > 0:
+        session.flags |= MEMBER_KEEPS
+    if head.flags & BINDS_AUTHENTICATION:
+        session.member_conn.is_bound = 1
+    if head.body == BODY_UNTIL_CLOSE:
+        session.flags &= ~<unsigned int>(KEEP_CLIENT | MEMBER_KEEPS)
+    elif head.body == BODY_CHUNKED:
+        memset(&session.response_chunks, 0, sizeof(ChunkDecoder))
+        if session.client_minor == 0:
+            session.flags |= UNCHUNK
+            session.flags &= ~<unsigned int>KEEP_CLIENT
+            for index in range(head.field_count):
+                if head.fields[index].id == TRANSFER_ENCODING:
+                    head.fields[index].drop = 1
+    elif head.body == BODY_LENGTH:
+        session.response_left = head.content_length
+    if not session.flags & REQUEST_DONE or thread.shared.stopping or session.listener.removed:
+        session.flags &= ~<unsigned int>KEEP_CLIENT
+    if not session.flags & KEEP_CLIENT:
+        extra = b"connection: close\r\n"
+        extra_length = 19
+    elif session.client_minor == 0:
+        extra = b"connection: keep-alive\r\n"
+        extra_length = 24
+    written = write_head(data, head, 0, <const uint8_t *>extra, extra_length, thread.compose, COMPOSE_BYTES)
+    if written < 0:
+        session.flags &= ~<unsigned int>RESPONSE_STARTED
+        return answer(session, 502, c'P', c'H')
+    taken = take_body(session, body, length - head.length)
+    if taken < 0:
+        session.flags &= ~<unsigned int>RESPONSE_STARTED
+        return answer(session, 502, c'P', c'H')
+    # the composed head goes right in front of the body; HEADROOM covers what it may be longer than the received one
+    memcpy(body - written, thread.compose, written)
+    return pass_on(session, body - written, written + taken)
+
+
+cdef int read_body(Session *session) noexcept nogil:
+    cdef Thread *thread = session.client.thread
+    cdef Conn *member = &session.member_conn.conn
+    cdef uint8_t *buffer = thread.scratch + HEADROOM
+    cdef int64_t count
+    cdef int64_t taken
+    if (session.response_body == BODY_LENGTH and session.response_left >= SPLICE_FROM and member.transport == NULL
+            and session.client.transport == NULL and member.window == LARGEST_WINDOW_LOG2 and thread.shared.splice_after < NO_SPLICE):
+        count = conn_splice(
+            member, &session.client, SPLICE_BYTES if session.response_left > SPLICE_BYTES else session.response_left
+        )
+        if count > 0:
+            session.response_left -= count
+            if session.response_left == 0:
+                session.flags |= RESPONSE_DONE
+            count_out(session, <uint64_t>count)
+            progress(session)
+            return PUMP
+        if count == BROKEN and not member.flags & AT_EOF:
+            return abort(session, c'C', c'D')
+        if count == WOULD_BLOCK and member.flags & READABLE:  # no pipe to be had
+            member.window -= 1
+            return PUMP
+    else:
+        count = conn_receive(member, buffer, <uint64_t>1 << member.window)
+    if count == WOULD_BLOCK:
+        return PUMP
+    if count == END_OF_STREAM or count == BROKEN:
+        if session.response_body == BODY_UNTIL_CLOSE and count == END_OF_STREAM:
+            session.flags |= RESPONSE_DONE
+            return PUMP
+        return abort(session, c'S', c'D')
+    if count == <int64_t>1 << member.window and member.window < LARGEST_WINDOW_LOG2:
+        member.window += 1
+    taken = take_body(session, buffer, <uint64_t>count)
+    if taken < 0:
+        return abort(session, c'P', c'D')
+    return pass_on(session, buffer, taken)
+
+
+cdef int64_t take_body(Session *session, uint8_t *data, uint64_t length) noexcept nogil:
+    """Bytes at `data` to send on (chunk framing may be taken off in place); -1 when malformed. Sets RESPONSE_DONE.
+
+    A member that sends more than its message has lost the client's trust: its connection is not used again.
+    """
+    cdef int done = 0
+    cdef int64_t taken
+    if session.response_body == BODY_LENGTH:
+        taken = <int64_t>length if <int64_t>length < session.response_left else session.response_left
+        session.response_left -= taken
+        done = session.response_left == 0
+    elif session.response_body == BODY_CHUNKED:
+        taken = feed_chunks(&session.response_chunks, data, length, &done)
+        if taken < 0:
+            return -1
+    elif session.response_body == BODY_UNTIL_CLOSE:
+        return <int64_t>length
+    else:
+        taken = 0
+        done = 1
+    if done:
+        session.flags |= RESPONSE_DONE
+        if <uint64_t>taken < length:
+            session.flags &= ~<unsigned int>MEMBER_KEEPS
+    return taken
+
+
+cdef void progress(Session *session) noexcept nogil:
+    cdef Thread *thread = session.client.thread
+    if not session.flags & RESPONSE_DONE:
+        timer_set(thread, &session.member_conn.conn.timer, thread.now_ms + session.timeout_member_ms)
+
+
+cdef int pass_on(Session *session, const uint8_t *data, int64_t length) noexcept nogil:
+    count_out(session, <uint64_t>length)
+    progress(session)
+    if length and conn_write(&session.client, data, <uint64_t>length, 0) == BROKEN:
+        return abort(session, c'C', c'D')
+    return PUMP

@@ -1,0 +1,333 @@
+"""The engine's structures, as a table of contents.
+
+    Thread      one engine thread: epoll set, timers, run queue, free lists, scratch memory
+    Conn        one socket endpoint, of a client or of a member, with its transport (plain TCP, later TLS or an h2 stream)
+    Session     one client connection; it embeds the client's Conn and the state of its present HTTP exchange
+    MemberConn  one connection to a member, in use by a session or idle in its member's pool
+    Listener, Pool, Member
+                what lives as long as its identity: counters, gauges, idle connections. They point to their present,
+                immutable configuration (ListenerConfig, PoolView), which the main thread swaps; a replaced one is freed
+                when every thread has finished a pass of its loop since (nobody keeps such a pointer over passes).
+
+Who owns what: a Conn owns its descriptor and its `out` block; a Session owns its three blocks and its place in the lists;
+a Thread owns its sessions and idle member connections. Only the owning thread touches them. Listener, Pool and Member are
+freed by the main thread when they are removed and no thread refers to them (`PerThread.references`).
+
+    session phases (HTTP)
+
+        REQUEST_HEAD -> CONNECTING -> EXCHANGE -> REQUEST_HEAD (keep-alive)
+              |             |   ^        |  |
+              |          WAITING (retry) |  +-> TUNNEL (after 101)
+              +-------------+------------+----> LINGERING (last answer sent, client's bytes discarded) -> gone
+
+    session phases (TCP): CONNECTING (and WAITING) -> TUNNEL -> gone
+"""
+
+from libc.stdint cimport int8_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+
+from amphorad.algorithms.picker cimport Picker
+from amphorad.proxy.engine.board cimport Row, Slot
+from amphorad.proxy.engine.system cimport iovec, sockaddr_storage
+from amphorad.proxy.wire.http1 cimport ChunkDecoder, Head
+from amphorad.proxy.wire.log_line cimport LogFormat
+
+cdef enum:
+    HEADROOM = 4096             # in front of received bytes, so that a longer head can be written in place
+    SCRATCH_BYTES = 262144      # longest single read
+    HEAD_BYTES = 16384          # longest message head; also the first read of a message
+    FIRST_WINDOW = 16384        # a direction's first read; doubles while the receiver takes all of it
+    COMPOSE_BYTES = 32768       # a head as it is sent
+    TIMER_SLOTS = 1024
+    MAX_BINDS = 32              # addresses and ports of one listener
+    INBOX_PLACES = 256
+    TIMER_TICK_MS = 16
+
+cdef enum:                      # Conn.flags
+    READABLE = 1                # a read may find something (edge triggered: stays set until a read falls short)
+    WRITABLE = 2
+    PEER_CLOSED = 4             # EPOLLRDHUP or EPOLLHUP seen: reads must go on until EOF
+    FAILED = 8                  # EPOLLERR seen
+    AT_EOF = 16                 # a read returned 0
+    SHUT = 32                   # our direction is closed
+    QUEUED = 64                 # in the run queue
+    REGISTERED = 128            # in the epoll set
+    DEAD = 256                  # closed; the memory is freed at the end of the pass
+
+cdef enum:                      # Session.phase
+    REQUEST_HEAD = 0
+    CONNECTING
+    WAITING
+    EXCHANGE
+    TUNNEL
+    LINGERING
+
+cdef enum:                      # Session.flags
+    KEEP_CLIENT = 1             # the client connection stays open after this exchange
+    REQUEST_DONE = 2            # the whole request was read from the client
+    REQUEST_SENT_ALL = 4        # ... and handed to the member's socket
+    RESPONSE_STARTED = 8        # a final response head was sent to the client
+    RESPONSE_DONE = 16          # the whole response was read from the member
+    MEMBER_KEEPS = 32           # the member connection may be used again
+    REPLAYABLE = 64             # idempotent and bodiless: may be sent again
+    UNCHUNK = 128               # the client speaks HTTP/1.0: chunked coding is removed
+    HEAD_TIMED = 256            # the request head's own deadline is armed
+    OFFERED_UPGRADE = 512
+    BOUND_CONNECTION = 1024     # authentication is bound to the member connection: it serves this session only
+    LOGGED = 2048
+    SPLICE_REQUEST = 4096
+    SPLICE_RESPONSE = 8192
+    MEMBER_STOPPED_READING = 16384
+    COUNTED = 32768             # holds a place in its member's in_flight
+
+cdef struct Block:              # memory while data is stuck; the bytes follow the struct
+    Block *next
+    uint32_t capacity
+    uint32_t start
+    uint32_t length
+    uint32_t size_class
+
+cdef struct Timer:
+    Timer *next
+    Timer **link                # what points here; NULL = not armed
+    uint64_t deadline           # ms of the thread's clock; moving it later costs one store
+    uint64_t due                # the tick whose slot it hangs in
+
+cdef struct Transport:          # NULL in a Conn = plain TCP
+    ssize_t (*receive)(Conn *conn, void *buffer, size_t length) noexcept nogil   # > 0; 0 = EOF; -1 with errno
+    ssize_t (*transmit)(Conn *conn, const void *buffer, size_t length, int more) noexcept nogil
+    int (*finish)(Conn *conn) noexcept nogil      # ends our direction
+    void (*release)(Conn *conn) noexcept nogil    # frees `transport_state`
+
+cdef struct ConnKind:
+    void (*on_ready)(Conn *conn) noexcept nogil
+    void (*on_timer)(Conn *conn) noexcept nogil
+    void (*free)(Conn *conn) noexcept nogil
+
+cdef struct Conn:
+    Timer timer                 # first: a Timer pointer is a Conn pointer
+    const ConnKind *kind
+    const Transport *transport
+    void *transport_state
+    Thread *thread
+    Conn *queue_next            # run queue or graveyard
+    Block *out                  # unsent tail
+    int32_t fd
+    uint16_t flags
+    uint8_t full_reads          # in a row: when a stream proves long it is spliced
+    uint8_t window              # log2 of the next read
+    Pipe *pipe                  # bytes on their way to this Conn
+
+cdef struct Pipe:
+    Pipe *next
+    int32_t read_end
+    int32_t write_end
+    uint32_t capacity
+    uint32_t held               # bytes inside
+
+cdef struct MemberConn:
+    Conn conn
+    Session *session            # NULL while idle
+    Member *member
+    MemberConn *idle_next
+    MemberConn *idle_previous
+    uint32_t uses               # exchanges begun on it
+    uint8_t is_idle
+    uint8_t is_bound            # authentication bound it to one client
+
+cdef struct Session:
+    Conn client
+    MemberConn *member_conn
+    Session *next
+    Session *previous
+    Listener *listener
+    Pool *pool                  # referenced while set
+    Member *member              # referenced while set
+    Block *pending              # received from the client, not consumed: partial head, pipelined requests, early bytes
+    Block *request              # composed request head (and first body bytes) until the member cannot fail it any more
+    Block *response             # partial response head
+    uint8_t address[16]
+    uint8_t address_length
+    uint8_t phase
+    uint8_t retries_left
+    uint8_t method
+    uint16_t client_port
+    uint16_t port               # that the client connected to
+    uint16_t bind
+    uint16_t flags
+    uint16_t status
+    uint8_t request_body        # BodyKind
+    uint8_t response_body
+    uint8_t client_minor
+    uint8_t exchanges           # saturating count of exchanges begun
+    char cause                  # why it ended, as the traffic log says it
+    char stage
+    int64_t request_left
+    int64_t response_left
+    ChunkDecoder request_chunks
+    ChunkDecoder response_chunks
+    uint64_t start_us
+    uint64_t body_received      # of the request, for the minimum rate
+    uint32_t timeout_client_ms
+    uint32_t timeout_member_ms
+    uint32_t minimum_body_rate
+    uint32_t head_scanned       # how far the search for a head's end got
+    LogEntry *log               # only while an exchange runs on a logging listener
+
+cdef struct LogEntry:           # what the traffic log needs beyond the session
+    Block *block                # holds this struct and the request line behind it
+    int64_t wall_us             # when the request or the connection began
+    uint64_t bytes_in
+    uint64_t bytes_out
+    uint64_t connected_us
+    uint32_t line_length
+
+cdef struct PerThread:          # one cache line per object and thread
+    Row *row
+    MemberConn *idle_head
+    uint32_t idle_count
+    int32_t references
+    uint64_t padding[5]
+
+cdef struct ListenerBind:
+    Listener *listener
+    int32_t fd                  # -1: free
+    uint16_t port
+    uint16_t host_length
+    char host[56]               # address and port, as a Host field has them
+
+cdef struct Listener:
+    PerThread *per_thread
+    Slot *slot
+    ListenerConfig *config      # swapped by the main thread
+    ListenerBind binds[32]
+    uint32_t paused             # connections wait in the kernel's queue
+    uint32_t removed
+
+cdef struct ListenerConfig:
+    uint8_t is_http
+    int64_t limit
+    uint32_t timeout_client_ms
+    Pool *default_pool          # NULL: 503, or a close on a TCP listener
+    LogFormat *log_format       # NULL: not logged
+    uint32_t minimum_body_rate  # bytes per second, 0 = no minimum
+    const char *name
+    uint32_t name_length
+
+cdef struct Pool:
+    PerThread *per_thread
+    Slot *slot
+    PoolView *view              # swapped by the main thread; NULL once the pool is removed
+    uint32_t removed
+
+cdef enum:                      # Insertion.value
+    INSERT_TEXT = 0
+    INSERT_DESTINATION_PORT
+
+cdef struct Insertion:
+    uint8_t value
+    uint16_t name_length
+    uint16_t line_length
+    const char *name            # lower case
+    const char *line            # complete line for INSERT_TEXT, else `name: `
+
+cdef struct PoolView:
+    uint32_t member_count
+    Member **members            # all members in the order of the file
+    uint32_t usable_count
+    uint32_t *usable            # picker index -> index into members
+    Picker *picker
+    uint8_t is_http
+    uint8_t reuse               # ReusePolicy: 0 never, 1 safe, 2 retry
+    uint8_t forwarded_for
+    uint8_t retries
+    uint8_t redispatch
+    uint32_t timeout_connect_ms
+    uint32_t timeout_member_ms
+    uint32_t insertion_count
+    Insertion *insertions
+    uint32_t insertion_bytes    # at most, all insertions together
+    const char *name
+    uint32_t name_length
+
+cdef struct Member:
+    PerThread *per_thread
+    Slot *slot
+    uint64_t failed_us          # last connection failure; retries prefer members without a recent one
+    sockaddr_storage address
+    uint32_t address_length
+    uint32_t removed
+    uint32_t usable
+    const char *name
+    uint32_t name_length
+
+cdef struct Shared:             # what all threads of an engine see
+    Thread *threads
+    uint32_t thread_count
+    uint32_t stopping           # 1: finish what runs, keep nothing alive
+    uint32_t paused             # some listener is paused
+    Listener **listeners        # ends with NULL; swapped by the main thread
+    int64_t sessions            # client connections, all listeners
+    int64_t session_limit
+    uint64_t accept_failures    # descriptors or memory ran out
+    uint32_t idle_lifetime_ms
+    uint32_t linger_ms
+    uint32_t splice_after
+    Member **dropped            # ends with NULL: removed members, whose idle connections the next sweep closes
+    int32_t log_socket
+    uint64_t log_drops
+
+cdef struct Thread:
+    Shared *shared
+    uint32_t index
+    int32_t epoll_fd
+    int32_t event_fd
+    uint64_t passes             # counts up at falling asleep (to odd) and at waking (to even)
+    uint32_t stop
+    uint32_t sweep              # main thread asks: close what should not be kept
+    uint64_t epoch_us
+    uint64_t now_us
+    uint64_t now_ms             # since `epoch_us`
+    uint64_t timer_bits[16]     # a bit per slot that is not empty
+    Timer *timer_slots[1024]
+    uint64_t timer_tick         # next tick to look at
+    uint32_t timer_count
+    Conn *queue_head
+    Conn *queue_tail
+    Conn *graveyard
+    Block *blocks[4]
+    uint32_t block_counts[4]
+    Session *free_sessions
+    MemberConn *free_member_conns
+    Session *sessions           # all of this thread
+    int64_t session_count
+    Pipe *pipes
+    uint32_t pipe_count
+    uint32_t accept_wanted      # a place became free and connections wait: accept at the end of this pass
+    uint64_t accept_retry_ms    # accept pauses until then after descriptors ran out; 0 = not
+    uint32_t inbox_lock         # connections handed over by other threads
+    uint32_t inbox_count
+    Handover *inbox
+    Head head                   # of the message being parsed
+    uint8_t *scratch            # HEADROOM + SCRATCH_BYTES
+    uint8_t *compose            # COMPOSE_BYTES
+    uint8_t *log_buffer
+    uint32_t log_used
+    uint32_t log_lines
+    iovec *log_vectors
+    void *log_clock
+    int64_t wall_s              # wall clock at the begin of the pass, when something is logged
+
+cdef struct Handover:
+    int32_t fd
+    uint16_t bind
+    uint16_t client_port
+    uint8_t address_length
+    uint8_t address[16]
+    Listener *target
+
+
+cdef extern from *:
+    PoolView *load_view "amphorad_load"(PoolView **view) nogil
+    ListenerConfig *load_config "amphorad_load"(ListenerConfig **config) nogil
+    Listener **load_listeners "amphorad_load"(Listener ***listeners) nogil
+    Member **load_members "amphorad_load"(Member ***members) nogil

@@ -1,0 +1,232 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
+"""A client connection from accept to close, and the choice of its member.
+
+Choosing: the pool's picker names a member and counts the session in. A retry after a failed connection goes to another
+member at once when there is one (`option redispatch`; HAProxy waits a second on the same member first, which only helps
+when the member is about to come back), preferring members that have not failed within the last second. With a single
+usable member the same one is tried again after a pause of min(timeout connect, 1 s), as HAProxy does.
+"""
+
+from libc.stdint cimport int32_t, uint32_t, uint64_t
+from libc.stdlib cimport malloc
+from libc.string cimport memset
+
+from amphorad.algorithms.picker cimport PickKey
+from amphorad.proxy.engine.board cimport (
+    C_CONNECT_ERRORS, C_CONNECTIONS, C_REDISPATCHES, C_RETRIES,
+)
+from amphorad.proxy.engine.conn cimport conn_close, conn_open, conn_register
+from amphorad.proxy.engine.member_conn cimport (
+    member_conn_close, member_conn_open, member_conn_take_idle,
+)
+from amphorad.proxy.engine.memory cimport block_give, timer_set
+from amphorad.proxy.engine.runtime cimport (
+    COUNTED, DEAD, READABLE, WAITING, WRITABLE, Member, MemberConn, load_view,
+)
+from amphorad.proxy.engine.system cimport add_i64, load_u32
+
+cdef enum:
+    PAUSE_MS = 1000
+    RECENT_US = 1000000
+
+
+cdef void session_free(Conn *conn) noexcept nogil:
+    cdef Thread *thread = conn.thread
+    (<Session *>conn).next = thread.free_sessions
+    thread.free_sessions = <Session *>conn
+
+
+cdef Session *session_open(Thread *thread, Listener *listener, int fd, const ConnKind *kind) noexcept nogil:
+    """A session for an accepted client. The caller has counted it into the listener. NULL when memory ran out."""
+    cdef Session *session = thread.free_sessions
+    if session != NULL:
+        thread.free_sessions = session.next
+    else:
+        session = <Session *>malloc(sizeof(Session))
+        if session == NULL:
+            return NULL
+    memset(session, 0, sizeof(Session))
+    conn_open(&session.client, thread, fd, kind)
+    session.client.flags = READABLE | WRITABLE  # to be tried; the first would-block says otherwise
+    session.listener = listener
+    session.cause = c'-'
+    session.stage = c'-'
+    session.next = thread.sessions
+    if thread.sessions != NULL:
+        thread.sessions.previous = session
+    thread.sessions = session
+    thread.session_count += 1
+    listener.per_thread[thread.index].references += 1
+    listener.per_thread[thread.index].row.counters[C_CONNECTIONS] += 1
+    return session
+
+
+cdef void session_close(Session *session) noexcept nogil:
+    """Ends everything the session holds. Its memory lives to the end of the pass."""
+    cdef Thread *thread = session.client.thread
+    cdef Listener *listener = session.listener
+    if session.client.flags & DEAD:
+        return
+    if session.member_conn != NULL:
+        member_conn_close(session.member_conn)
+        session.member_conn = NULL
+    session_leave_member(session)
+    session_set_pool(session, NULL)
+    block_give(thread, session.pending)
+    block_give(thread, session.request)
+    block_give(thread, session.response)
+    if session.log != NULL:
+        block_give(thread, session.log.block)
+    session.pending = NULL
+    session.request = NULL
+    session.response = NULL
+    session.log = NULL
+    if session.previous != NULL:
+        session.previous.next = session.next
+    else:
+        thread.sessions = session.next
+    if session.next != NULL:
+        session.next.previous = session.previous
+    thread.session_count -= 1
+    conn_close(&session.client)
+    add_i64(&listener.slot.load.in_flight, -1)
+    add_i64(&thread.shared.sessions, -1)
+    if load_u32(&listener.paused) or load_u32(&thread.shared.paused):
+        thread.accept_wanted = 1
+    listener.per_thread[thread.index].references -= 1
+
+
+cdef int session_listens(Session *session) noexcept nogil:
+    """From now on the loop tells when the client sends, takes or closes."""
+    return conn_register(&session.client)
+
+
+cdef void session_set_pool(Session *session, Pool *pool) noexcept nogil:
+    if session.pool != NULL:
+        session.pool.per_thread[session.client.thread.index].references -= 1
+    session.pool = pool
+    if pool != NULL:
+        pool.per_thread[session.client.thread.index].references += 1
+
+
+cdef void session_set_member(Session *session, Member *member) noexcept nogil:
+    session.member = member
+    session.flags |= COUNTED
+    member.per_thread[session.client.thread.index].references += 1
+
+
+cdef void session_take_bound(Session *session) noexcept nogil:
+    """Counts the session in at the member that its bound connection leads to."""
+    add_i64(&session.member_conn.member.slot.load.in_flight, 1)
+    session_set_member(session, session.member_conn.member)
+
+
+cdef void session_leave_member(Session *session) noexcept nogil:
+    """The session no longer counts at its member. The connection, if any, is the caller's to give or close."""
+    if session.member == NULL:
+        return
+    add_i64(&session.member.slot.load.in_flight, -1)
+    session.member.per_thread[session.client.thread.index].references -= 1
+    session.member = NULL
+    session.flags &= ~<unsigned int>COUNTED
+
+
+cdef int choose(Session *session, PoolView *view, Member *failed) noexcept nogil:
+    """Sets the session's member. 0, or -1 when none is usable."""
+    cdef PickKey key
+    cdef int32_t picked
+    cdef uint32_t step
+    cdef uint32_t index
+    cdef Member *member
+    cdef Member *candidate
+    cdef uint64_t now = session.client.thread.now_us
+    if view == NULL or view.picker == NULL or view.usable_count == 0:
+        return -1
+    key.address = session.address
+    key.address_length = session.address_length
+    picked = view.picker.pick(view.picker, &key)
+    if picked < 0 or <uint32_t>picked >= view.usable_count:
+        return -1
+    member = view.members[view.usable[picked]]
+    if failed != NULL and view.usable_count > 1:
+        for step in range(view.usable_count):
+            index = (<uint32_t>picked + step) % view.usable_count
+            candidate = view.members[view.usable[index]]
+            if candidate == failed or now - candidate.failed_us < RECENT_US:
+                continue
+            if candidate != member:
+                add_i64(&member.slot.load.in_flight, -1)
+                add_i64(&candidate.slot.load.in_flight, 1)
+                member = candidate
+            break
+    session_set_member(session, member)
+    member.per_thread[session.client.thread.index].row.counters[C_CONNECTIONS] += 1
+    return 0
+
+
+cdef int attempt(Session *session, const ConnKind *kind, int may_reuse) noexcept nogil:
+    """Gets a connection to the chosen member, or moves on to another one while retries are left."""
+    cdef Thread *thread = session.client.thread
+    cdef PoolView *view
+    cdef MemberConn *member_conn
+    if may_reuse:
+        member_conn = member_conn_take_idle(thread, session.member, kind)
+        if member_conn != NULL:
+            member_conn.session = session
+            session.member_conn = member_conn
+            return ATTEMPT_REUSED
+    member_conn = member_conn_open(thread, session.member, kind)
+    if member_conn == NULL:
+        return session_retry(session, kind)
+    member_conn.session = session
+    session.member_conn = member_conn
+    view = load_view(&session.pool.view)
+    if view != NULL:
+        timer_set(thread, &member_conn.conn.timer, thread.now_ms + view.timeout_connect_ms)
+    return ATTEMPT_STARTED
+
+
+cdef int session_connect(Session *session, const ConnKind *kind, int may_reuse) noexcept nogil:
+    """Chooses a member of the session's pool and gets a connection to it. Returns an `Attempt`.
+
+    Called again after ATTEMPT_WAITING, it tries the member chosen before.
+    """
+    cdef PoolView *view
+    if session.member == NULL:
+        view = load_view(&session.pool.view)
+        if choose(session, view, NULL) != 0:
+            return ATTEMPT_FAILED
+        session.retries_left = view.retries
+    return attempt(session, kind, may_reuse)
+
+
+cdef int session_retry(Session *session, const ConnKind *kind) noexcept nogil:
+    """After a failed connection: another member, the same one after a pause, or no more. Returns an `Attempt`."""
+    cdef Thread *thread = session.client.thread
+    cdef PoolView *view = load_view(&session.pool.view)
+    cdef Member *failed = session.member
+    cdef uint64_t pause
+    if session.member_conn != NULL:
+        member_conn_close(session.member_conn)
+        session.member_conn = NULL
+    failed.failed_us = thread.now_us
+    member_row(session).counters[C_CONNECT_ERRORS] += 1
+    pool_row(session).counters[C_CONNECT_ERRORS] += 1
+    if session.retries_left == 0 or view == NULL:
+        session_leave_member(session)
+        return ATTEMPT_FAILED
+    session.retries_left -= 1
+    member_row(session).counters[C_RETRIES] += 1
+    pool_row(session).counters[C_RETRIES] += 1
+    if view.redispatch and (view.usable_count > 1 or failed.removed or not failed.usable):
+        session_leave_member(session)
+        if choose(session, view, failed) != 0:
+            return ATTEMPT_FAILED
+        if session.member != failed:
+            member_row(session).counters[C_REDISPATCHES] += 1
+            pool_row(session).counters[C_REDISPATCHES] += 1
+            return attempt(session, kind, 0)
+    pause = view.timeout_connect_ms if view.timeout_connect_ms < PAUSE_MS else PAUSE_MS
+    session.phase = WAITING
+    timer_set(thread, &session.client.timer, thread.now_ms + pause)
+    return ATTEMPT_WAITING
