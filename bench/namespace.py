@@ -44,8 +44,10 @@ def enter(module: str, arguments: Sequence[str], congestion: str) -> str | None:
     tool = shutil.which("unshare")
     if tool is None:
         return "unshare(1) is missing"
-    # without root, a user namespace gives the right to set up the network namespace where the kernel allows it
-    command = [tool, "--net"] if os.geteuid() == 0 else [tool, "--user", "--map-root-user", "--net"]
+    # without root, a user namespace gives the right to set up the network namespace where the kernel allows it; the user id stays
+    # as it is, because a program that believes to be root (nginx) would try to change it
+    user = [] if os.geteuid() == 0 else ["--user", "--map-current-user", "--keep-caps"]
+    command = [tool, *user, "--net"]
     if subprocess.run([*command, "true"], capture_output=True).returncode != 0:
         return "a network namespace cannot be created (not root)"
     environment = {**os.environ, _MARK: "1"}
