@@ -56,7 +56,10 @@ sanitize: $(TESTED)  ## the suite with the engine built under address and undefi
 	    $(abspath $(BIN))/python -m pytest -p no:cacheprovider $(PYTEST_ARGS)
 
 fuzz: $(TESTED)  ## every fuzzer for FUZZ_SECONDS (default 600) seconds
-	AMPHORAD_FUZZ_SECONDS=$(FUZZ_SECONDS) $(BIN)/python -m pytest tests/fuzz --timeout=0 $(ARGS)
+	@for fuzzer in tests/fuzz/fuzz_*.py; do \
+	    echo "== $$fuzzer for $(FUZZ_SECONDS) seconds"; \
+	    $(BIN)/python -m $$(echo $${fuzzer%.py} | tr / .) --seconds $(FUZZ_SECONDS) $(ARGS) || exit 1; \
+	done
 
 soak: $(TESTED) system-bench  ## SOAK_SECONDS (default 1800) of churn: connections, applies, member deaths
 	$(BIN)/python -m bench.soak --seconds $(SOAK_SECONDS) $(ARGS)

@@ -75,9 +75,9 @@ class ControlLoop:
             with contextlib.suppress(Closed):
                 await self._channel.send(Alarm(f"the supervisor is not understood: {error}"))
         finally:
-            await asyncio.to_thread(self._plane.stop, grace_s)
             maintenance.cancel()
             await asyncio.gather(maintenance, return_exceptions=True)
+            self._plane.stop(grace_s)  # blocks, and nothing else is left to do
 
     async def _take_commands(self) -> float:
         while True:
@@ -92,11 +92,12 @@ class ControlLoop:
 
     def _apply(self, message: Apply) -> Receipt:
         started = time.monotonic()
+        load_balancer = decode_load_balancer(message.load_balancer)
         descriptors = self._channel.take_descriptors(len(message.sockets))
         sockets = {name.key: descriptor for name, descriptor in zip(message.sockets, descriptors, strict=True)}
         refusal = None
         try:
-            self._plane.apply(decode_load_balancer(message.load_balancer), sockets)
+            self._plane.apply(load_balancer, sockets)
         except ConfigError as error:
             refusal = Refusal.of(error)
         return Receipt(message.generation, time.monotonic() - started, self._plane.draining(), refusal)
@@ -152,8 +153,7 @@ async def _serve(options: argparse.Namespace) -> None:
         plane.start()
         await ControlLoop(plane, channel, options.grace).run()
     finally:
-        channel.close()
-        board.close()
+        channel.close()  # the board is left to the end of the process: the engine's objects still point into it
 
 
 if __name__ == "__main__":

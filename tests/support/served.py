@@ -97,7 +97,10 @@ class Served:
         command = [sys.executable, "-m", "amphorad", "serve", "-f", str(self.file), "--state-dir", str(self.state_dir)]
         self._log = (directory / "log").open("w+b")
         self.process = subprocess.Popen(
-            [*command, "--threads", "2", *options], stdout=subprocess.PIPE, stderr=self._log, text=True
+            [*command, "--threads", "2", "--grace", "0.2", *options],
+            stdout=subprocess.PIPE,
+            stderr=self._log,
+            text=True,
         )
         assert self.process.stdout is not None
         self.ready_line = self.process.stdout.readline()
