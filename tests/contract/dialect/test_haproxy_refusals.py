@@ -68,6 +68,7 @@ def _in(section: str, line: str) -> str:
 
 _CASES = [
     # section, line, what the message says
+    ("global", "stats socket s mode 0666 level user", "absolute path"),
     ("global", "nbproc 4", "unknown directive in section 'global': 'nbproc'"),
     ("global", "maxconn 5", "given twice (first in line 3)"),
     ("global", "log /run/l", "log SOCKET FACILITY"),
@@ -88,6 +89,13 @@ _CASES = [
     ("defaults", "option tcplog", "unknown 'option' directive in section 'defaults': 'tcplog'"),
     ("defaults", "retries -1", "from 0 to 100"),
     ("defaults", "no log", "given twice"),
+    ("frontend", "bind", "bind ADDRESS:PORT"),
+    ("frontend", "use_backend", "name is missing"),
+    ("frontend", "acl r", "acl ID FETCH"),
+    ("frontend", "acl r path_end", "value is missing"),
+    ("frontend", "acl r path -m str 'a b' c", "more than one value"),
+    ("frontend", "acl r req.hdr(a@b) -m str x", "HTTP token"),
+    ("frontend", "acl r path -m str a\\ \\x4", "hexadecimal"),
     ("frontend", "frobnicate", "unknown directive in a frontend: 'frobnicate'"),
     ("frontend", "mode tcp", "given twice (first in line 8)"),
     ("frontend", "maxconn 0", "from 1 to"),
@@ -139,6 +147,13 @@ _CASES = [
     ("frontend", 'http-response set-header Strict-Transport-Security "${HOME}"', "environment variables"),
     ("backend", "listen x", "not part of the dialect"),
     ("backend", "compression algo gzip", "unknown directive in a backend: 'compression'"),
+    ("backend", "server m2", "server ID ADDRESS:PORT"),
+    ("backend", "server m2 10.0.0.2:80 ssl verify maybe", "required or none"),
+    ("backend", "server m2 10.0.0.2:80 ssl verify none crl-file /c", "needs a ca-file"),
+    ("backend", "stick-table type ipv6 size 10k peers a b", "unexpected word"),
+    ("backend", "stick fast on src", "unknown 'stick' directive"),
+    ("backend", "option httpchk GET /\x01", "control character"),
+    ("backend", "http-request set-header X", "http-request set-header NAME VALUE"),
     ("backend", "http-reuse always", "only 'http-reuse safe'"),
     ("backend", "server m1 10.0.0.2:80 weight 1", "member given twice in this pool: 'm1'"),
     ("backend", "server m2 10.0.0.2", "ADDRESS:PORT"),
@@ -199,6 +214,7 @@ def test_parse_line_outside_of_the_grammar_is_refused_with_its_number(section: s
         ("frontend l\n", "frontend a b\n", 6, "unexpected word"),
         ("    bind 10.0.0.10:80\n", "", 6, "no bind"),
         ("    mode http\n    balance", "    mode tcp\n    balance", 12, "must be in mode http"),
+        ("mode http", "mode health", 8, "the mode is tcp or http"),
         ("balance roundrobin", "balance random", 13, "roundrobin, leastconn, source"),
         ("global\n", "\n", 3, "outside of any section"),
         ("global\n", "global x\n", 2, "no name"),
@@ -226,6 +242,54 @@ def test_parse_bind_taken_by_another_listener_in_another_spelling_is_refused() -
     text = _BASE.replace("10.0.0.10:80", "fd00::10:80") + "frontend k\n    bind fd00:0:0::0010:80\n"
 
     assert _errors(text) == [(18, "f:18: address and port are taken (line 7): 'fd00:0:0::0010:80'")]
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("stick on dst", "takes src"),
+        ("stick match req.cook(a)", "table of strings"),
+        ("stick match req.hdr(a)", "table of strings"),
+        ("stick store-response req.cook(a)", "res.cook(NAME)"),
+    ],
+)
+def test_parse_stick_rule_that_does_not_fit_its_table_is_refused(line: str, message: str) -> None:
+    errors = _errors(f"{_BASE}    stick-table type ipv6 size 1k\n    {line}\n")
+
+    assert any(number == 18 and message in text for number, text in errors)
+
+
+def test_parse_two_kinds_of_persistence_are_refused() -> None:
+    cookie = "    cookie SRV insert indirect nocache\n"
+
+    assert "one kind" in _errors(f"{_BASE}    stick-table type ipv6 size 1k\n    stick on src\n{cookie}")[0][1]
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("peer a", "peer NAME ADDRESS:PORT"),
+        ("peer a 10.0.0.1", "ADDRESS:PORT"),
+        ("peer a/b 10.0.0.1:1025", "letters"),
+        ("bind 10.0.0.1:1025", "unknown directive in section 'peers'"),
+        ("peer known 10.0.0.3:1025", "peer given twice"),
+    ],
+)
+def test_parse_malformed_peer_is_refused(line: str, message: str) -> None:
+    error = _only_error(f"{_BASE}peers x\n    peer known fd00::1:1025\n    {line}\n")
+
+    assert error.line == 19
+    assert message in str(error)
+
+
+def test_parse_members_with_other_check_options_are_refused() -> None:
+    text = _BASE.replace("weight 1", "check inter 5s") + "    server m2 10.0.0.2:80 check inter 6s\n"
+
+    assert "same check options" in _only_error(text).reason
+
+
+def test_parse_bracketed_address_is_taken() -> None:
+    assert parse(_BASE.replace("10.0.0.1:80", "[fd00::1]:80")).listeners[0].pools[0].members[0].address == "fd00::1"
 
 
 def test_parse_stick_table_of_unknown_peers_is_refused() -> None:
