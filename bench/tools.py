@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import random
 import resource
 import shutil
 import socket
@@ -71,12 +72,27 @@ def raise_fd_limit() -> int:
 
 
 def free_ports(count: int) -> list[int]:
-    """`count` different TCP ports of 127.0.0.1 that were free a moment ago."""
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [int(each.getsockname()[1]) for each in sockets]
+    """`count` different TCP ports of 127.0.0.1 that are free now.
+
+    They lie below the range the kernel takes ports for outgoing connections from, so that a listener that ends can come back: else
+    one of thousands of connections would have taken its port meanwhile.
+
+    Raises:
+        RuntimeError: there are not so many.
+    """
+    low = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    found: list[int] = []
+    for port in random.SystemRandom().sample(range(max(1024, low - 8000), low), min(8000, low - 1024)):
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+        found.append(port)
+        if len(found) == count:
+            return found
+    msg = f"less than {count} free ports below {low}"
+    raise RuntimeError(msg)
 
 
 def free_port() -> int:
