@@ -18,7 +18,8 @@ from amphorad.proxy.engine.memory cimport block_data, block_give, block_take, ti
 from amphorad.proxy.engine.outcome cimport GO_ON, HTTP_MEMBER, STOP, abort, answer, connect_outcome, drop_member
 from amphorad.proxy.engine.runtime cimport (
     AT_EOF, CONNECTING, EXCHANGE, HEAD_BYTES, HEAD_TIMED, HEADROOM, INSERT_DESTINATION_PORT, KEEP_CLIENT,
-    MEMBER_STOPPED_READING, OFFERED_UPGRADE, READABLE, REGISTERED, REPLAYABLE, REQUEST_DONE, WRITABLE, Block, Conn, Insertion, ListenerConfig, PoolView, Thread, load_config, load_view,
+    MEMBER_STOPPED_READING, OFFERED_UPGRADE, READABLE, REGISTERED, REPLAYABLE, REQUEST_DONE, WRITABLE, Block, Conn, Insertion,
+    ListenerBind, ListenerConfig, PoolView, Thread, load_config, load_view,
 )
 from amphorad.proxy.engine.session cimport (
     count_in, listener_row, pool_row, session_close, session_connect, session_listens, session_set_pool,
@@ -34,7 +35,7 @@ from amphorad.proxy.wire.http1 cimport (
 cdef enum:
     HEAD_LIMIT_BYTES = 15360    # HAProxy: tune.bufsize less tune.maxrewrite
     EXTRA_BYTES = 2048          # inserted lines; the tables refuse configurations that need more
-    PIPELINE_TURN = 16
+    HOST_LIMIT = 255
     NEVER_MS = 0x0fffffffffffffff
 
 
@@ -245,6 +246,23 @@ cdef uint32_t address_text(const Session *session, uint8_t *out) noexcept nogil:
     return length
 
 
+cdef uint32_t host_text(const Session *session, const uint8_t *data, const Head *head, uint8_t *out) noexcept nogil:
+    """A Host value for a request without one: the target's authority, else where the client connected to."""
+    cdef const ListenerBind *bind = &session.listener.binds[session.bind]
+    cdef uint32_t begin = head.target
+    cdef uint32_t length
+    if data[begin] != c'/' and data[begin] != c'*':
+        while data[begin] != c'/':  # the parser has seen `scheme://`
+            begin += 1
+        begin += 2
+        length = head.path - begin
+        if length <= HOST_LIMIT:
+            memcpy(out, data + begin, length)
+            return length
+    memcpy(out, bind.host, bind.host_length)
+    return bind.host_length
+
+
 cdef uint32_t insert_lines(Session *session, PoolView *view, const uint8_t *data, Head *head, uint8_t *out) noexcept nogil:
     """Writes the lines that the pool's rules add, and drops the fields that they replace. Room: EXTRA_BYTES."""
     cdef uint32_t used = 0
@@ -274,9 +292,7 @@ cdef uint32_t insert_lines(Session *session, PoolView *view, const uint8_t *data
     if head.host == 0 and head.minor == 0:
         # the request goes on as HTTP/1.1, which needs a Host (RFC 9112 3.2)
         memcpy(out + used, b"host: ", 6)
-        used += 6
-        memcpy(out + used, session.listener.binds[session.bind].host, session.listener.binds[session.bind].host_length)
-        used += session.listener.binds[session.bind].host_length
+        used += 6 + host_text(session, data, head, out + used + 6)
         memcpy(out + used, b"\r\n", 2)
         used += 2
     if view.forwarded_for:

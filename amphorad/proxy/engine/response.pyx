@@ -23,7 +23,8 @@ from amphorad.proxy.engine.runtime cimport (
 from amphorad.proxy.engine.session cimport count_event, count_out, session_listens
 from amphorad.proxy.wire.http1 cimport (
     BINDS_AUTHENTICATION, BODY_CHUNKED, BODY_LENGTH, BODY_UNTIL_CLOSE, COMPLETE, NEED_MORE, NO_BODY, TRANSFER_ENCODING,
-    WANTS_CLOSE, WANTS_UPGRADE, ChunkDecoder, Head, feed_chunks, parse_response, write_head,
+    WANTS_CLOSE, WANTS_UPGRADE, ChunkDecoder, Head, feed_chunks, parse_response,
+    strip_chunks, write_head,
 )
 
 cdef enum:
@@ -274,14 +275,23 @@ cdef int64_t take_body(Session *session, uint8_t *data, uint64_t length) noexcep
     """
     cdef int done = 0
     cdef int64_t taken
+    cdef uint64_t payload
     if session.response_body == BODY_LENGTH:
         taken = <int64_t>length if <int64_t>length < session.response_left else session.response_left
         session.response_left -= taken
         done = session.response_left == 0
     elif session.response_body == BODY_CHUNKED:
-        taken = feed_chunks(&session.response_chunks, data, length, &done)
+        payload = 0
+        if session.flags & UNCHUNK:
+            taken = strip_chunks(&session.response_chunks, data, length, &done, &payload)
+        else:
+            taken = feed_chunks(&session.response_chunks, data, length, &done)
         if taken < 0:
             return -1
+        if session.flags & UNCHUNK:
+            if done:
+                session.flags = session.flags & ~<unsigned int>MEMBER_KEEPS | RESPONSE_DONE
+            return <int64_t>payload
     elif session.response_body == BODY_UNTIL_CLOSE:
         return <int64_t>length
     else:

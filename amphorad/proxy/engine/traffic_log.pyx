@@ -13,10 +13,9 @@ from amphorad.proxy.engine.runtime cimport Block, LogEntry, PoolView, load_confi
 from amphorad.proxy.engine.system cimport (
     MSG_DONTWAIT, MSG_NOSIGNAL, AF_INET, add_i64, load_i64, mmsghdr, ntohs, sendmmsg, sockaddr_in, sockaddr_in6, wall_us,
 )
-from amphorad.proxy.wire.log_line cimport LogClock, LogRecord, format_line
+from amphorad.proxy.wire.log_line cimport DATAGRAM_LIMIT, LogClock, LogRecord, format_line
 
 cdef enum:
-    LINE_ROOM = 2048
     LOG_BYTES = 131072
     LOG_LINES = 64
     LINE_KEPT = 2000
@@ -60,7 +59,7 @@ cdef void log_end(Session *session) noexcept nogil:
         return
     config = load_config(&session.listener.config)
     if config != NULL and config.log_format != NULL:
-        if thread.log_lines == LOG_LINES or thread.log_used + LINE_ROOM > LOG_BYTES:
+        if thread.log_lines == LOG_LINES or thread.log_used + DATAGRAM_LIMIT > LOG_BYTES:
             log_flush(thread)
         memset(&record, 0, sizeof(LogRecord))
         record.listener.data = config.name
@@ -85,7 +84,7 @@ cdef void log_end(Session *session) noexcept nogil:
         record.request_ms = 0
         record.queue_ms = 0
         record.connect_ms = <int32_t>((entry.connected_us - session.start_us) // 1000) if entry.connected_us else -1
-        record.response_ms = record.connect_ms
+        record.response_ms = -1 if record.connect_ms < 0 else 0 if not config.is_http else record.connect_ms
         if entry.line_length:
             record.request_line.data = <const char *>entry + sizeof(LogEntry)
             record.request_line.length = entry.line_length
@@ -100,7 +99,7 @@ cdef void log_end(Session *session) noexcept nogil:
         record.listener_connections = <uint32_t>load_i64(&session.listener.slot.load.in_flight)
         out = <char *>thread.log_buffer + thread.log_used
         length = format_line(
-            config.log_format, &record, <LogClock *>thread.log_clock, thread.wall_s, out, LINE_ROOM
+            config.log_format, &record, <LogClock *>thread.log_clock, thread.wall_s, out, DATAGRAM_LIMIT
         )
         if length > 0:
             thread.log_vectors[thread.log_lines].iov_base = out

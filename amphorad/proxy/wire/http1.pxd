@@ -124,6 +124,10 @@ cdef int parse_response(uint8_t *data, uint32_t length, uint32_t limit, uint32_t
 # the connection then ends without a final chunk, which no recipient can take for a complete message.
 cdef int64_t feed_chunks(ChunkDecoder *decoder, const uint8_t *data, uint64_t length, int *done) noexcept nogil
 
+# The same, for a recipient that does not know chunks (HTTP/1.0): framing and trailers are taken out in place, and
+# `payload` bytes remain at `data`.
+cdef int64_t strip_chunks(ChunkDecoder *decoder, uint8_t *data, uint64_t length, int *done, uint64_t *payload) noexcept nogil
+
 # Writes the start line, every field whose `drop` is 0, then `extra` (complete lines with CRLF, may be NULL) and the
 # last CRLF. The version becomes HTTP/1.1 (a request without Host needs one in `extra`). Returns bytes written, or -1
 # when `room` is too small.

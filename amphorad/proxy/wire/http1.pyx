@@ -37,7 +37,7 @@ from time import perf_counter_ns
 
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
-from libc.string cimport memchr, memcmp, memcpy, memset
+from libc.string cimport memchr, memcmp, memcpy, memmove, memset
 
 from amphorad.proxy.wire.grammar cimport (
     amphorad_is_value, amphorad_lower, amphorad_scan_target, amphorad_scan_value, equals_token, hex_value, is_blank,
@@ -944,6 +944,24 @@ cdef int64_t feed_chunks(ChunkDecoder *decoder, const uint8_t *data, uint64_t le
         return -1
     if state == ENDED:
         done[0] = 1
+    return <int64_t>i
+
+
+cdef int64_t strip_chunks(ChunkDecoder *decoder, uint8_t *data, uint64_t length, int *done, uint64_t *payload) noexcept nogil:
+    """As feed_chunks; what is payload is moved together at `data`."""
+    cdef uint64_t i = 0
+    cdef uint64_t count
+    payload[0] = 0
+    done[0] = 0
+    while i < length and not done[0]:
+        count = 1
+        if decoder.state == DATA:
+            count = decoder.remaining if decoder.remaining < length - i else length - i
+            memmove(data + payload[0], data + i, count)
+            payload[0] += count
+        if feed_chunks(decoder, data + i, count, done) < 0:
+            return -1
+        i += count
     return <int64_t>i
 
 
