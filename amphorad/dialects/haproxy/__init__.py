@@ -18,7 +18,8 @@ may be absent.
 
 Where this reader differs from HAProxy on purpose (default, `Escaping.INTENT`): the controller HTML-escapes every value,
 so the five entities are undone, and `#` starts a comment only at the start of a line. `check-ssl verify none` counts for
-the check alone; traffic is verified whenever a CA is given. Errors that HAProxy would only warn about (a repeated name,
+the check alone; traffic is verified whenever a CA is given. A monitor address is the whole word, where HAProxy
+takes the last group of an IPv6 address for a port. Errors that HAProxy would only warn about (a repeated name,
 a repeated bind, a missing CA) are errors.
 """
 

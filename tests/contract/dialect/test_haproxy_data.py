@@ -47,6 +47,7 @@ def test_data_is_complete() -> None:
 
 
 @pytest.mark.parametrize("name", _FILES)
+@pytest.mark.timeout(120)  # the first import of octavia takes ten seconds on a busy machine
 def test_data_is_what_the_installed_renderer_writes(name: str) -> None:
     require_octavia()
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
+import subprocess
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 
-from amphorad.dialects.haproxy import ALL_FEATURES, parse
+from amphorad.dialects.haproxy import ALL_FEATURES, Escaping, check, parse
 from amphorad.model import LoadBalancer
 from tests.support.octavia_render import require_octavia
 
@@ -27,6 +29,27 @@ def test_parse_any_rendered_request_gives_the_objects_asked_for(request: Request
     wanted = expected_load_balancer(request, read)
     assert list(_differences(wanted, read, "load_balancer")) == []
     assert read == wanted
+
+
+@pytest.mark.haproxy
+@pytest.mark.timeout(120)
+@settings(max_examples=25, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@given(request=requests())
+def test_parse_strict_takes_what_haproxy_takes(request: Request) -> None:
+    """Left out: certificates, which do not exist here, and TABs, which make HAProxy see more values than one."""
+    program = shutil.which("haproxy")
+    if program is None:
+        pytest.skip("no haproxy program")
+    text = request.render()
+    if " ssl " in text or "\t" in text:
+        return
+
+    found = subprocess.run(
+        [program, "-c", "-f", "/dev/stdin"], input=text.encode(), capture_output=True, timeout=10, check=False
+    )
+
+    if found.returncode == 0:
+        assert check(text, escaping=Escaping.STRICT, features=ALL_FEATURES)[1] == []
 
 
 def _differences(wanted: Any, read: Any, where: str) -> Any:
