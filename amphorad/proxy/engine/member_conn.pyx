@@ -6,10 +6,11 @@ idle connection on which anything happens is closed: the member has nothing to s
 the thread's references to the member are kept here.
 """
 
+from libc.stdint cimport uint8_t
 from libc.stdlib cimport malloc
 
 from amphorad.proxy.engine.board cimport C_CONNECTS, C_REUSES
-from amphorad.proxy.engine.conn cimport conn_close, conn_open, conn_register
+from amphorad.proxy.engine.conn cimport conn_close, conn_open, conn_receive, conn_register
 from amphorad.proxy.engine.memory cimport timer_set
 from amphorad.proxy.engine.runtime cimport (
     AT_EOF, DEAD, FAILED, PEER_CLOSED, READABLE, Conn, PerThread,
@@ -109,6 +110,10 @@ cdef void member_conn_give_idle(MemberConn *member_conn) noexcept nogil:
     cdef Thread *thread = conn.thread
     cdef Member *member = member_conn.member
     cdef PerThread *local = &member.per_thread[thread.index]
+    cdef uint8_t probe
+    if conn.flags & READABLE and not conn.flags & (PEER_CLOSED | FAILED | AT_EOF):
+        # the last read was exactly filled: only another one tells whether anything is left
+        conn_receive(conn, &probe, 1)
     if conn.flags & (READABLE | PEER_CLOSED | FAILED | AT_EOF) or member.removed or conn.out != NULL:
         member_conn_close(member_conn)
         return

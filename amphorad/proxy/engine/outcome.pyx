@@ -17,14 +17,15 @@ from amphorad.proxy.engine.memory cimport block_give, timer_set
 from amphorad.proxy.engine.request cimport request_send
 from amphorad.proxy.engine.runtime cimport (
     CONNECTING, EXCHANGE, KEEP_CLIENT, LINGERING, MEMBER_KEEPS, MEMBER_STOPPED_READING, READABLE, REPLAYABLE, REQUEST_DONE,
-    REQUEST_HEAD, RESPONSE_DONE, RESPONSE_STARTED, MemberConn, Thread,
+    REQUEST_HEAD, RESPONSE_DONE, RESPONSE_STARTED, UNCHUNK, MemberConn, Thread,
 )
 from amphorad.proxy.engine.session cimport (
     ATTEMPT_FAILED, ATTEMPT_REUSED, ATTEMPT_STARTED, count_event, count_out, listener_row, member_row, pool_row,
     session_close, session_connect, session_leave_member, session_listens, session_set_pool,
 )
+from amphorad.proxy.engine.system cimport SO_LINGER, SOL_SOCKET, linger, setsockopt
 from amphorad.proxy.engine.traffic_log cimport log_end
-from amphorad.proxy.wire.http1 cimport HEAD
+from amphorad.proxy.wire.http1 cimport BODY_UNTIL_CLOSE, HEAD
 
 
 cdef void drop_member(Session *session) noexcept nogil:
@@ -139,7 +140,16 @@ cdef int answer(Session *session, uint16_t status, char cause, char stage) noexc
 
 
 cdef int abort(Session *session, char cause, char stage) noexcept nogil:
-    """Ends the session in the middle; what the client has is incomplete and can be seen to be."""
+    """Ends the session in the middle; what the client has is incomplete and can be seen to be.
+
+    Where only the connection's end delimits the body, that end is a reset (RFC 9112 8).
+    """
+    cdef linger option
+    if (session.flags & (RESPONSE_STARTED | RESPONSE_DONE) == RESPONSE_STARTED
+            and (session.flags & UNCHUNK or session.response_body == BODY_UNTIL_CLOSE)):
+        option.l_onoff = 1
+        option.l_linger = 0
+        setsockopt(session.client.fd, SOL_SOCKET, SO_LINGER, &option, sizeof(linger))
     session.cause = cause
     session.stage = stage
     if cause == c'C' or cause == c'c':
