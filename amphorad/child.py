@@ -53,7 +53,7 @@ class DataPlaneDied(Exception):
 
 
 class DataPlaneProcess:
-    """One data-plane process. Make it with `start`, and always `kill` or `stop` it in the end.
+    """One data-plane process. Make it with `start`, and always end it with `kill` or `finish_stop`.
 
     Args:
         arguments: command line options of `amphorad.proxy.process`, apart from the descriptors.
@@ -134,11 +134,15 @@ class DataPlaneProcess:
     async def wait_ended(self) -> None:
         await self._ended.wait()
 
-    async def stop(self, grace_s: float) -> None:
-        """Lets sessions end for `grace_s` seconds, then ends the process, by force if need be."""
+    async def begin_stop(self, grace_s: float) -> None:
+        """Tells the process to accept nothing more, and to end with its last session or after `grace_s` seconds."""
         if self.is_running and self._channel is not None:
             with contextlib.suppress(Closed):
                 await self._channel.send(Stop(grace_s))
+
+    async def finish_stop(self, grace_s: float) -> None:
+        """Waits for the end that `begin_stop` ordered, and ends the process by force if it does not come."""
+        if self.is_running:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._ended.wait(), grace_s + KILL_AFTER_S)
         await self.kill()

@@ -146,6 +146,15 @@ class ListeningSockets:
         while self._new:
             self._new.popitem()[1].close()
 
+    def refuse(self) -> None:
+        """Makes the kernel refuse connections from now on, also while another process holds copies of the sockets.
+
+        On Linux, shutting down a listening socket takes it out of the listening state (tcp(7), inet_shutdown).
+        """
+        for listening in self._open.values():
+            with contextlib.suppress(OSError):
+                listening.shutdown(socket.SHUT_RD)
+
     def close(self) -> None:
         self.roll_back()
         while self._open:

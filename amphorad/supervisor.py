@@ -46,6 +46,7 @@ ALARMS_KEPT = 50
 # A data plane that lived shorter than SHORT_LIFE_S counts as failing; the first restart never waits.
 SHORT_LIFE_S = 1.0
 BACKOFF_S = 0.2
+LET_GO_S = 0.05
 BACKOFF_LIMIT_S = 5.0
 
 
@@ -66,6 +67,8 @@ class Options:
         threads: engine threads; None takes `nbthread` of the file, else the number of usable CPUs.
         state_dir: a directory of this process alone, made with mode 0700 if it is not there.
         grace_s: how long open sessions may go on after a stop.
+        minimum_body_rate: bytes per second that a request body must reach on average; 0 for no minimum.
+        traffic_log: datagram socket that replaces the one in the file; "" for no traffic log.
         free_bind: also listen on addresses that this machine does not have at the moment.
     """
 
@@ -76,6 +79,8 @@ class Options:
     grace_s: float = 10.0
     reuse: ReusePolicy = ReusePolicy.RETRY
     escaping: haproxy.Escaping = haproxy.Escaping.INTENT
+    minimum_body_rate: int | None = None
+    traffic_log: str | None = None
     free_bind: bool = False
 
 
@@ -151,10 +156,14 @@ class Supervisor:
             self._watch.cancel()
             await asyncio.gather(self._watch, return_exceptions=True)
         await self._admin.stop()
-        self._sockets.close()
         if self._child is not None:
             log.info("stopping grace_s=%g sessions=%d", grace_s, self._child.sessions)
-            await self._child.stop(grace_s)
+            await self._child.begin_stop(grace_s)
+            # Time to let go of the listening sockets: an accept that fails for good is not what its threads expect.
+            await asyncio.sleep(LET_GO_S)
+            self._sockets.refuse()
+            await self._child.finish_stop(grace_s)
+        self._sockets.close()
         if self._board is not None:
             self._board.close()
         if self._lock_file >= 0:
@@ -201,6 +210,10 @@ class Supervisor:
             f"--http-reuse={options.reuse}",
             f"--grace={options.grace_s}",
         ]
+        if options.minimum_body_rate is not None:
+            arguments.append(f"--minimum-body-rate={options.minimum_body_rate}")
+        if options.traffic_log is not None:
+            arguments.append(f"--traffic-log={options.traffic_log}")
         return DataPlaneProcess(arguments, self._board.fileno(), self._on_alarm)
 
     async def _keep_running(self) -> None:

@@ -62,6 +62,13 @@ def _seconds(text: str) -> float:
     return value
 
 
+def _rate(text: str) -> int:
+    value = int(text)
+    if not 0 <= value <= 2**31 - 1:
+        raise argparse.ArgumentTypeError("must be 0 to 2147483647 bytes per second")
+    return value
+
+
 def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="amphorad",
@@ -159,6 +166,17 @@ def _add_serve(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         default=10.0,
         metavar="SECONDS",
         help="time for open sessions after a stop (default: 10)",
+    )
+    parser.add_argument(
+        "--minimum-body-rate",
+        type=_rate,
+        metavar="BYTES",
+        help="bytes per second that a request body must reach on average; 0: no minimum (default: 256)",
+    )
+    parser.add_argument(
+        "--traffic-log",
+        metavar="PATH",
+        help='datagram socket for the traffic log, "" for none (default: the one that the file names)',
     )
     parser.add_argument(
         "--free-bind",

@@ -45,6 +45,8 @@ def serve(arguments: argparse.Namespace) -> ExitCode:
         grace_s=arguments.grace,
         reuse=arguments.http_reuse,
         escaping=Escaping(arguments.escaping),
+        minimum_body_rate=arguments.minimum_body_rate,
+        traffic_log=arguments.traffic_log,
         free_bind=arguments.free_bind,
     )
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:

@@ -120,6 +120,7 @@ class Demo:
             admin_socket=self._directory / "admin.sock",
             grace_s=GRACE_S,
             threads=1,
+            traffic_log="",
         )
         self.supervisor = Supervisor(options, Path.read_text)
         await self.supervisor.start()

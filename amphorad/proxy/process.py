@@ -131,6 +131,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--threads", type=int, required=True, help="engine threads")
     parser.add_argument("--http-reuse", type=ReusePolicy, default=ReusePolicy.RETRY)
     parser.add_argument("--grace", type=float, default=0.0, help="seconds that sessions get when the supervisor dies")
+    parser.add_argument("--minimum-body-rate", type=int, default=Settings().minimum_body_rate)
+    parser.add_argument("--traffic-log", default=None)
     options = parser.parse_args(arguments)
 
     # The terminal and service managers signal the whole group; when to stop is for the supervisor to say.
@@ -148,7 +150,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 async def _serve(options: argparse.Namespace) -> None:
     channel = Channel(socket.socket(fileno=options.control))
     board = Board.attach(options.board)
-    plane = DataPlane(board, threads=options.threads, settings=Settings(reuse=options.http_reuse))
+    settings = Settings(
+        reuse=options.http_reuse, minimum_body_rate=options.minimum_body_rate, log_socket=options.traffic_log
+    )
+    plane = DataPlane(board, threads=options.threads, settings=settings)
     try:
         plane.start()
         await ControlLoop(plane, channel, options.grace).run()

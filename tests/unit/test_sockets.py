@@ -123,6 +123,21 @@ def test_port_that_changes_its_listener_keeps_its_socket() -> None:
     sockets.close()
 
 
+def test_refuse_holds_for_copies_in_other_processes_too() -> None:
+    sockets = ListeningSockets()
+    port = free_port()
+    first = balancer(listener(port))
+    sockets.prepare(first)
+    sockets.commit(first)
+    copy = socket.socket(fileno=socket.dup(next(iter(dict(sockets.of(first)).values()))))
+
+    sockets.refuse()
+    sockets.close()
+
+    with copy, pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.1", port), timeout=1)
+
+
 def test_roll_back_closes_only_what_was_new() -> None:
     sockets = ListeningSockets()
     port, added = free_port(), free_port()

@@ -223,6 +223,43 @@ def test_log_goes_to_the_named_file(tmp_path: Path, member: int) -> None:
     assert "stopped" in target.read_text()
 
 
+def test_second_signal_ends_the_grace_period(tmp_path: Path, member: int) -> None:
+    port = free_port()
+    with (
+        Served(tmp_path, balancer_text(("a", port, [member])), "--grace", "60") as served,
+        socket.create_connection(("127.0.0.1", port)) as client,
+    ):
+        wait_until(lambda: served.status()["data_plane"]["sessions"] == 1)
+
+        served.process.send_signal(signal.SIGTERM)
+        wait_until(lambda: not accepts(port))
+        client.sendall(b"still open")
+
+        assert served.end() == 0
+
+
+def test_session_of_another_generation_goes_on_through_an_apply(tmp_path: Path) -> None:
+    port, added = free_port(), free_port()
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        first = listening.getsockname()[1]
+        with (
+            Served(tmp_path, balancer_text(("a", port, [first]))) as served,
+            socket.create_connection(("127.0.0.1", port), timeout=5) as client,
+        ):
+            client.sendall(b"before")
+            member_side, _address = listening.accept()
+            with member_side:
+                assert member_side.recv(100) == b"before"
+
+                assert served.apply(balancer_text(("b", added, [first]))).returncode == 0
+                wait_until(lambda: served.status()["data_plane"]["draining"] == 1)
+
+                client.sendall(b"after")
+                assert member_side.recv(100) == b"after"
+                member_side.sendall(b"answer")
+                assert client.recv(100) == b"answer"
+
+
 def test_demo_for_some_seconds_answers_and_leaves_nothing() -> None:
     result = subprocess.run(
         [sys.executable, "-m", "amphorad", "demo", "--seconds", "3", "--rate", "100"],
