@@ -84,6 +84,16 @@ def _bind(listening: socket.socket, family: int, bind: Bind, free_bind: bool) ->
         listening.bind((bind.address, bind.port))
 
 
+def _end(listening: socket.socket) -> None:
+    """Ends listening at once, also in the data plane, whose descriptor of the same socket lives a little longer.
+
+    So the port is free for the next apply, and nobody waits in a queue that is never looked at again.
+    """
+    with contextlib.suppress(OSError):
+        listening.shutdown(socket.SHUT_RDWR)
+    listening.close()
+
+
 def _listen_error(listener: Listener, bind: Bind, reason: str) -> ListenError:
     return ListenError(f"listener {listener.id}: cannot listen on address {bind.address} port {bind.port}: {reason}")
 
@@ -135,7 +145,7 @@ class ListeningSockets:
         modes = {bind: listener.mode for listener in load_balancer.listeners for bind in listener.binds}
         unused = [bind for bind in self._open if bind not in modes]
         for bind in unused:
-            self._open.pop(bind).close()
+            _end(self._open.pop(bind))
         for bind, mode in modes.items():
             with contextlib.suppress(OSError):  # only an optimisation; a socket that changed hands gets the right one
                 set_mode(self._open[bind], mode)
