@@ -39,6 +39,7 @@ MemberKey = tuple[str, str, str, str, int]  # listener, pool, member, address, p
 INSERTION_LIMIT_BYTES = 1536  # what the engine's buffer for inserted lines has room for, less X-Forwarded-For and Host
 WEIGHT_LIMIT = 256
 _REUSE = {ReusePolicy.NEVER: 0, ReusePolicy.SAFE: 1, ReusePolicy.RETRY: 2}
+_USABLE = (MemberState.UP, MemberState.NO_CHECK)
 _LOG_TAG = b"haproxy"  # log pipelines of Octavia deployments select on it (Octavia contract section 4.13)
 
 
@@ -159,6 +160,8 @@ class DataPlane:
             for descriptor in sockets.values():
                 os.close(descriptor)
             self._release_unused_slots()
+            if self._load_balancer is not None:
+                self._retries, self._redispatch = self._load_balancer.retries, self._load_balancer.redispatch
             if isinstance(error, ConfigError):
                 raise
             raise ConfigError(str(error)) from error
@@ -177,6 +180,9 @@ class DataPlane:
             new.listeners[listener_id].publish(config)
             if replaced_config is not None:
                 self._engine.retire(replaced_config)
+        for listener in load_balancer.listeners:
+            for pool in listener.pools:
+                self._show_states(listener.id, pool, new.members)
         self._engine.set_listeners(list(new.listeners.values()))
         self._close_binds(set(self._binds) - new.binds)
         for (listener_id, bind), descriptor in sockets.items():
@@ -239,6 +245,7 @@ class DataPlane:
         runtime = self._pools[listener_id, pool_id]
         replaced = runtime.view
         runtime.publish(self._view(listener_id, pool, runtime, self._members))
+        self._show_states(listener_id, pool, self._members)
         self._engine.retire(replaced)
 
     def _find_pool(self, listener_id: str, pool_id: str) -> Pool:
@@ -265,7 +272,7 @@ class DataPlane:
         """The pool as the engine sees it now. Backups are used only when nothing else is, and then all of them."""
         runtimes = [members[listener_id, pool.id, member.id, member.address, member.port] for member in pool.members]
         states = [self._state(listener_id, pool, member) for member in pool.members]
-        fit = [state in (MemberState.UP, MemberState.NO_CHECK) for state in states]
+        fit = [state in _USABLE for state in states]
         usable = [place for place, member in enumerate(pool.members) if fit[place] and not member.backup]
         if not usable:
             usable = [place for place in range(len(pool.members)) if fit[place]]
@@ -285,9 +292,14 @@ class DataPlane:
             timeout_connect_ms=_milliseconds(pool.timeout_connect_s),
             timeout_member_ms=_milliseconds(pool.timeout_member_s),
         )
-        for member, member_runtime, state, is_fit in zip(pool.members, runtimes, states, fit, strict=True):
-            member_runtime.show(state, member.weight, is_fit)
         return view
+
+    def _show_states(self, listener_id: str, pool: Pool, members: dict[MemberKey, MemberRuntime]) -> None:
+        """Puts states and weights where status and retries look; with the view, not before it is published."""
+        for member in pool.members:
+            state = self._state(listener_id, pool, member)
+            runtime = members[listener_id, pool.id, member.id, member.address, member.port]
+            runtime.show(state, member.weight, state in _USABLE)
 
     _retries = 3
     _redispatch = True
