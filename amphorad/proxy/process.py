@@ -100,6 +100,7 @@ class ControlLoop:
             self._plane.apply(load_balancer, sockets)
         except ConfigError as error:
             refusal = Refusal.of(error)
+        self._last_pulse = Pulse(-1, -1)  # the receipt's figures are newer: the next pulse must follow, whatever it says
         return Receipt(message.generation, time.monotonic() - started, self._plane.draining(), refusal)
 
     async def _maintain(self) -> None:
