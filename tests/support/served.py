@@ -12,6 +12,8 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any
 
+from amphorad.admin import Client
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
@@ -132,6 +134,10 @@ class Served:
     def apply(self, text: str) -> subprocess.CompletedProcess[str]:
         self.file.write_text(text)
         return self.command("apply", "-f", str(self.file))
+
+    def ask(self) -> Client:
+        """The admin socket, without a process for each question: `with served.ask() as admin: admin.status()`."""
+        return Client(self.state_dir / "admin.sock")
 
     def status(self) -> dict[str, Any]:
         answer: dict[str, Any] = json.loads(self.command("status", "--json").stdout)
