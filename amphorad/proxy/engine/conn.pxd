@@ -21,7 +21,7 @@ cdef int conn_finish(Conn *conn) noexcept nogil
 cdef int conn_flush(Conn *conn) noexcept nogil
 cdef int conn_stash(Conn *conn, const uint8_t *data, uint64_t length) noexcept nogil
 cdef int conn_write(Conn *conn, const uint8_t *data, uint64_t length, int more) noexcept nogil
-cdef int64_t conn_splice(Conn *source, Conn *target, uint64_t limit) noexcept nogil
+cdef int64_t conn_splice(Conn *source, Conn *target, uint64_t limit, int to_end) noexcept nogil
 
 
 cdef inline int64_t conn_receive(Conn *conn, uint8_t *buffer, uint64_t length) noexcept nogil:

@@ -19,7 +19,7 @@ from amphorad.proxy.engine.runtime cimport (
 )
 from amphorad.proxy.engine.system cimport (
     EPOLL_CTL_ADD, EPOLLET, EPOLLIN, EPOLLOUT, EPOLLRDHUP, SHUT_WR, SO_LINGER, SOL_SOCKET, SPLICE_F_MOVE,
-    SPLICE_F_NONBLOCK, close, epoll_ctl, epoll_event, linger, setsockopt, shutdown, splice,
+    SPLICE_F_MORE, SPLICE_F_NONBLOCK, close, epoll_ctl, epoll_event, linger, setsockopt, shutdown, splice,
 )
 
 cdef enum:
@@ -160,7 +160,7 @@ cdef int pipe_drain(Conn *conn) noexcept nogil:
     cdef Pipe *pipe = conn.pipe
     cdef ssize_t count
     while pipe.held:
-        count = splice(pipe.read_end, NULL, conn.fd, NULL, pipe.held, SPLICE_F_MOVE | SPLICE_F_NONBLOCK)
+        count = splice(pipe.read_end, NULL, conn.fd, NULL, pipe.held, SPLICE_F_MOVE | SPLICE_F_NONBLOCK | pipe.more)
         if count > 0:
             pipe.held -= <uint32_t>count
             continue
@@ -176,19 +176,24 @@ cdef int pipe_drain(Conn *conn) noexcept nogil:
     return 1
 
 
-cdef int64_t conn_splice(Conn *source, Conn *target, uint64_t limit) noexcept nogil:
+cdef int64_t conn_splice(Conn *source, Conn *target, uint64_t limit, int to_end) noexcept nogil:
     """Moves up to `limit` bytes without copying: into the target's pipe, and on into its socket.
+
+    `to_end`: `limit` is what is left of a message, so that the kernel may wait for full segments before that (tcp(7),
+    TCP_CORK: 200 ms at most).
 
     Returns the bytes taken from the source, END_OF_STREAM, WOULD_BLOCK (nothing to read now) or BROKEN (either side;
     its FAILED flag says which). What the target does not take stays in its pipe, as in `out`.
     """
     cdef Pipe *pipe = target.pipe
     cdef ssize_t count
+    cdef uint64_t total
     if pipe == NULL:
         pipe = pipe_take(target.thread)
         if pipe == NULL:
             return WOULD_BLOCK
         target.pipe = pipe
+    total = limit
     if limit > pipe.capacity:
         limit = pipe.capacity
     while True:
@@ -208,6 +213,7 @@ cdef int64_t conn_splice(Conn *source, Conn *target, uint64_t limit) noexcept no
         source.flags |= FAILED | AT_EOF
         return BROKEN
     pipe.held = <uint32_t>count
+    pipe.more = SPLICE_F_MORE if to_end and <uint64_t>count < total else 0
     if pipe_drain(target) == BROKEN:
         return BROKEN
     return count

@@ -19,8 +19,9 @@ cdef extern from *:
     int __builtin_ctzll(unsigned long long) nogil
 
 cdef enum:
-    PIPE_BYTES = 1048576
+    PIPE_BYTES = 262144
     PIPES_KEPT = 64
+    PIPES_LIMIT = 1024          # of one thread: what stalled clients may hold in pipes is bounded
 
 cdef uint32_t[4] CAPACITY = [1024, 4096, 36864, 266240]
 cdef uint32_t[4] KEPT = [512, 128, 64, 8]
@@ -86,6 +87,8 @@ cdef Pipe *pipe_take(Thread *thread) noexcept nogil:
         thread.pipes = pipe.next
         thread.pipe_count -= 1
         return pipe
+    if thread.pipes_open >= PIPES_LIMIT:
+        return NULL
     pipe = <Pipe *>malloc(sizeof(Pipe))
     if pipe == NULL:
         return NULL
@@ -95,15 +98,18 @@ cdef Pipe *pipe_take(Thread *thread) noexcept nogil:
     capacity = fcntl(ends[1], F_SETPIPE_SZ, PIPE_BYTES)
     if capacity < 0:  # the user's pipe quota is used up: the default size still works
         capacity = fcntl(ends[1], F_GETPIPE_SZ, 0)
+    thread.pipes_open += 1
     pipe.next = NULL
     pipe.read_end = ends[0]
     pipe.write_end = ends[1]
     pipe.capacity = capacity
     pipe.held = 0
+    pipe.more = 0
     return pipe
 
 
-cdef void pipe_destroy(Pipe *pipe) noexcept nogil:
+cdef void pipe_destroy(Thread *thread, Pipe *pipe) noexcept nogil:
+    thread.pipes_open -= 1
     close(pipe.read_end)
     close(pipe.write_end)
     free(pipe)
@@ -114,7 +120,7 @@ cdef void pipe_give(Thread *thread, Pipe *pipe) noexcept nogil:
     if pipe == NULL:
         return
     if pipe.held or thread.pipe_count >= PIPES_KEPT:
-        pipe_destroy(pipe)
+        pipe_destroy(thread, pipe)
         return
     pipe.next = thread.pipes
     thread.pipes = pipe
@@ -126,7 +132,7 @@ cdef void pipes_release(Thread *thread) noexcept nogil:
     cdef Pipe *following
     while pipe != NULL:
         following = pipe.next
-        pipe_destroy(pipe)
+        pipe_destroy(thread, pipe)
         pipe = following
     thread.pipes = NULL
     thread.pipe_count = 0

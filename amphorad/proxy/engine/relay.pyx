@@ -144,7 +144,7 @@ cdef int direction(Session *session, Conn *source, Conn *target, int from_client
             break
         turns += 1
         if source.full_reads >= splice_after and source.transport == NULL and target.transport == NULL:
-            count = conn_splice(source, target, SPLICE_BYTES)
+            count = conn_splice(source, target, SPLICE_BYTES, 0)
             if count == WOULD_BLOCK and source.flags & READABLE:  # no pipe to be had
                 source.full_reads = 0
                 continue

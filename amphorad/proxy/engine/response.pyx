@@ -18,7 +18,8 @@ from amphorad.proxy.engine.outcome cimport GO_ON, STOP, abort, answer, finish, m
 from amphorad.proxy.engine.relay cimport relay_start
 from amphorad.proxy.engine.runtime cimport (
     AT_EOF, COMPOSE_BYTES, HEAD_BYTES, HEADROOM, KEEP_CLIENT, MEMBER_KEEPS, OFFERED_UPGRADE, READABLE, REGISTERED,
-    REQUEST_DONE, RESPONSE_DONE, RESPONSE_STARTED, UNCHUNK, WRITABLE, Block, Conn, PoolView, Thread, load_view,
+    REQUEST_DONE, RESPONSE_DONE, RESPONSE_STARTED, SPLICE_RESPONSE, UNCHUNK, WRITABLE, Block, Conn, PoolView, Thread,
+    load_view,
 )
 from amphorad.proxy.engine.session cimport count_event, count_out, session_listens
 from amphorad.proxy.wire.http1 cimport (
@@ -31,8 +32,9 @@ cdef enum:
     PUMP = 2                    # besides STOP and GO_ON: the exchange goes on, look for more
     TURNS = 4
     LARGEST_WINDOW_LOG2 = 18
-    SPLICE_FROM = 1048576       # bytes left of a body from which splicing pays
-    SPLICE_BYTES = 1048576
+    SPLICE_FROM = 65536         # bytes left of a body from which splicing pays
+    FIRST_WINDOW_LOG2 = 14
+    SHORT_WINDOW_LOG2 = 12      # first read of a response when the last one was spliced: less to copy
     NO_SPLICE = 200             # a `splice_after` from here on means never
 
 
@@ -223,9 +225,16 @@ cdef int begin_response(Session *session, uint8_t *data, uint32_t length) noexce
     if taken < 0:
         session.flags &= ~<unsigned int>RESPONSE_STARTED
         return answer(session, 502, c'P', c'H')
+    if (head.body == BODY_LENGTH and session.response_left >= SPLICE_FROM and thread.shared.splice_after < NO_SPLICE
+            and session.member_conn.conn.transport == NULL and session.client.transport == NULL):
+        session.flags |= SPLICE_RESPONSE
     # the composed head goes right in front of the body; HEADROOM covers what it may be longer than the received one
     memcpy(body - written, thread.compose, written)
     return pass_on(session, body - written, written + taken)
+
+
+cdef inline int is_spliced(const Session *session) noexcept nogil:
+    return session.flags & SPLICE_RESPONSE and not session.flags & RESPONSE_DONE
 
 
 cdef int read_body(Session *session) noexcept nogil:
@@ -234,11 +243,8 @@ cdef int read_body(Session *session) noexcept nogil:
     cdef uint8_t *buffer = thread.scratch + HEADROOM
     cdef int64_t count
     cdef int64_t taken
-    if (session.response_body == BODY_LENGTH and session.response_left >= SPLICE_FROM and member.transport == NULL
-            and session.client.transport == NULL and member.window == LARGEST_WINDOW_LOG2 and thread.shared.splice_after < NO_SPLICE):
-        count = conn_splice(
-            member, &session.client, SPLICE_BYTES if session.response_left > SPLICE_BYTES else session.response_left
-        )
+    if is_spliced(session):
+        count = conn_splice(member, &session.client, <uint64_t>session.response_left, 1)
         if count > 0:
             session.response_left -= count
             if session.response_left == 0:
@@ -249,8 +255,7 @@ cdef int read_body(Session *session) noexcept nogil:
         if count == BROKEN and not member.flags & AT_EOF:
             return abort(session, c'C', c'D')
         if count == WOULD_BLOCK and member.flags & READABLE:  # no pipe to be had
-            member.window -= 1
-            return PUMP
+            count = conn_receive(member, buffer, <uint64_t>1 << FIRST_WINDOW_LOG2)
     else:
         count = conn_receive(member, buffer, <uint64_t>1 << member.window)
     if count == WOULD_BLOCK:
@@ -311,8 +316,13 @@ cdef void progress(Session *session) noexcept nogil:
 
 
 cdef int pass_on(Session *session, const uint8_t *data, int64_t length) noexcept nogil:
+    cdef int more = is_spliced(session)
+    if more:
+        session.member_conn.conn.window = SHORT_WINDOW_LOG2
+    elif session.member_conn.conn.window < FIRST_WINDOW_LOG2:
+        session.member_conn.conn.window = FIRST_WINDOW_LOG2
     count_out(session, <uint64_t>length)
     progress(session)
-    if length and conn_write(&session.client, data, <uint64_t>length, 0) == BROKEN:
+    if length and conn_write(&session.client, data, <uint64_t>length, more) == BROKEN:
         return abort(session, c'C', c'D')
     return PUMP

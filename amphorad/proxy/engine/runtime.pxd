@@ -123,6 +123,7 @@ cdef struct Pipe:
     int32_t write_end
     uint32_t capacity
     uint32_t held               # bytes inside
+    uint32_t more               # SPLICE_F_MORE: the stream goes on
 
 cdef struct MemberConn:
     Conn conn
@@ -301,7 +302,8 @@ cdef struct Thread:
     Session *sessions           # all of this thread
     int64_t session_count
     Pipe *pipes
-    uint32_t pipe_count
+    uint32_t pipe_count         # in the list
+    uint32_t pipes_open         # in the list and in use
     uint32_t accept_wanted      # a place became free and connections wait: accept at the end of this pass
     uint64_t accept_retry_ms    # accept pauses until then after descriptors ran out; 0 = not
     uint32_t inbox_lock         # connections handed over by other threads
