@@ -17,7 +17,7 @@ from amphorad.proxy.engine.conn cimport (
 from amphorad.proxy.engine.memory cimport block_data, block_give, block_take, timer_set
 from amphorad.proxy.engine.outcome cimport GO_ON, HTTP_MEMBER, STOP, abort, answer, connect_outcome, drop_member
 from amphorad.proxy.engine.runtime cimport (
-    AT_EOF, CONNECTING, EXCHANGE, HEAD_BYTES, HEAD_TIMED, HEADROOM, INSERT_DESTINATION_PORT, KEEP_CLIENT,
+    AT_EOF, BOUND_CONNECTION, CONNECTING, EXCHANGE, HEAD_BYTES, HEAD_TIMED, HEADROOM, INSERT_DESTINATION_PORT, KEEP_CLIENT,
     MEMBER_STOPPED_READING, OFFERED_UPGRADE, READABLE, REGISTERED, REPLAYABLE, REQUEST_DONE, WRITABLE, Block, Conn, Insertion,
     ListenerBind, ListenerConfig, PoolView, Thread, load_config, load_view,
 )
@@ -28,7 +28,7 @@ from amphorad.proxy.engine.session cimport (
 from amphorad.proxy.engine.system cimport AF_INET6, inet_ntop
 from amphorad.proxy.engine.traffic_log cimport log_begin
 from amphorad.proxy.wire.http1 cimport (
-    BODY_CHUNKED, BODY_LENGTH, COMPLETE, GET, HEAD, NEED_MORE, NO_BODY, OPTIONS, TRACE, WANTS_CLOSE,
+    BINDS_AUTHENTICATION, BODY_CHUNKED, BODY_LENGTH, COMPLETE, GET, HEAD, NEED_MORE, NO_BODY, OPTIONS, TRACE, WANTS_CLOSE,
     WANTS_UPGRADE, ChunkDecoder, Field, Head, feed_chunks, parse_request, write_head,
 )
 
@@ -158,6 +158,8 @@ cdef int begin(Session *session, uint8_t *data, uint32_t length) noexcept nogil:
         session.flags |= KEEP_CLIENT
     if head.flags & WANTS_UPGRADE:
         session.flags |= OFFERED_UPGRADE
+    if head.flags & BINDS_AUTHENTICATION:
+        session.flags |= BOUND_CONNECTION
     taken = frame_body(session, head, data + head.length, rest)
     if taken < 0:
         session.flags &= ~<unsigned int>REQUEST_DONE
@@ -333,6 +335,8 @@ cdef int request_send(Session *session) noexcept nogil:
     cdef int64_t count
     session.phase = EXCHANGE
     session.member_conn.uses += 1
+    if session.flags & BOUND_CONNECTION:
+        session.member_conn.is_bound = 1
     timer_set(thread, &member.timer, thread.now_ms + session.timeout_member_ms)
     if not session.flags & REQUEST_DONE:
         timer_set(thread, &session.client.timer, thread.now_ms + session.timeout_client_ms)
