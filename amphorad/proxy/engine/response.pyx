@@ -17,8 +17,8 @@ from amphorad.proxy.engine.memory cimport block_data, block_give, block_take, ti
 from amphorad.proxy.engine.outcome cimport GO_ON, STOP, abort, answer, finish, member_died
 from amphorad.proxy.engine.relay cimport relay_start
 from amphorad.proxy.engine.runtime cimport (
-    AT_EOF, COMPOSE_BYTES, HEAD_BYTES, HEADROOM, KEEP_CLIENT, MEMBER_KEEPS, OFFERED_UPGRADE, READABLE, REGISTERED,
-    REQUEST_DONE, RESPONSE_DONE, RESPONSE_STARTED, SPLICE_RESPONSE, UNCHUNK, WRITABLE, Block, Conn, PoolView, Thread,
+    AT_EOF, COMPOSE_BYTES, FAILED, HEAD_BYTES, HEADROOM, KEEP_CLIENT, MEMBER_KEEPS, MEMBER_STOPPED_READING,
+    OFFERED_UPGRADE, PEER_CLOSED, READABLE, REGISTERED, REPLAYABLE, REQUEST_DONE, RESPONSE_DONE, RESPONSE_STARTED, SPLICE_RESPONSE, UNCHUNK, WRITABLE, Block, Conn, PoolView, Thread,
     load_view,
 )
 from amphorad.proxy.engine.session cimport count_event, count_out, session_listens
@@ -55,7 +55,7 @@ cdef int response_pump(Session *session) noexcept nogil:
                 return wait_for_client(session)
             timer_set(thread, &client.timer, thread.now_ms + session.timeout_client_ms)
         if session.flags & RESPONSE_DONE:
-            return finish(session)
+            return STOP if member_reads_on(session) else finish(session)
         if session.member_conn == NULL:
             return STOP
         member = &session.member_conn.conn
@@ -70,6 +70,17 @@ cdef int response_pump(Session *session) noexcept nogil:
         result = read_body(session) if session.flags & RESPONSE_STARTED else read_head(session)
         if result != PUMP:
             return result
+
+
+cdef int member_reads_on(Session *session) noexcept nogil:
+    """The member answered before it had the whole request, and still takes it: what it asked for it shall get."""
+    cdef Conn *member
+    if session.member_conn == NULL or session.flags & MEMBER_STOPPED_READING:
+        return 0
+    member = &session.member_conn.conn
+    if session.flags & REQUEST_DONE and member.out == NULL:
+        return 0
+    return not member.flags & (PEER_CLOSED | FAILED | AT_EOF)
 
 
 cdef int wait_for_client(Session *session) noexcept nogil:
@@ -144,6 +155,7 @@ cdef int pass_interim(Session *session, const uint8_t *data, const Head *head) n
     cdef Thread *thread = session.client.thread
     cdef int64_t written
     count_event(session, C_RESPONSES_1XX)
+    session.flags &= ~<unsigned int>REPLAYABLE  # the member has begun to answer
     if session.client_minor == 0:
         return 0
     written = write_head(data, head, 0, NULL, 0, thread.compose, COMPOSE_BYTES)
