@@ -17,7 +17,7 @@ import fcntl
 import logging
 import os
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import amphorad
@@ -32,10 +32,10 @@ from amphorad.sockets import ListeningSockets
 from amphorad.status import DataPlaneStatus, Status, build_listeners
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from amphorad.model import LoadBalancer
+    from amphorad.model import LoadBalancer, Pool
     from amphorad.plan import Plan
 
 __all__ = ["AlreadyRunning", "NotStarted", "Options", "Supervisor", "read_configuration"]
@@ -67,6 +67,7 @@ class Options:
         threads: engine threads; None takes `nbthread` of the file, else the number of usable CPUs.
         state_dir: a directory of this process alone, made with mode 0700 if it is not there.
         grace_s: how long open sessions may go on after a stop.
+        algorithms: pairs of an algorithm of the file (None: any) and the one to balance with instead.
         minimum_body_rate: bytes per second that a request body must reach on average; 0 for no minimum.
         traffic_log: datagram socket that replaces the one in the file; "" for no traffic log.
         free_bind: also listen on addresses that this machine does not have at the moment.
@@ -79,13 +80,19 @@ class Options:
     grace_s: float = 10.0
     reuse: ReusePolicy = ReusePolicy.RETRY
     escaping: haproxy.Escaping = haproxy.Escaping.INTENT
+    algorithms: tuple[tuple[str | None, str], ...] = ()
     minimum_body_rate: int | None = None
     traffic_log: str | None = None
     free_bind: bool = False
 
 
-def read_configuration(text: str, file: str, escaping: haproxy.Escaping) -> LoadBalancer:
-    """The model of a text.
+def read_configuration(
+    text: str,
+    file: str,
+    escaping: haproxy.Escaping,
+    algorithms: Sequence[tuple[str | None, str]] = (),
+) -> LoadBalancer:
+    """The model of a text, balanced with the operator's choice of algorithms (see `Options`).
 
     Raises:
         Refused: with every error of the text.
@@ -93,7 +100,17 @@ def read_configuration(text: str, file: str, escaping: haproxy.Escaping) -> Load
     load_balancer, errors = haproxy.check(text, file=file, escaping=escaping)
     if errors or load_balancer is None:
         raise Refused(errors)
-    return load_balancer
+    return _with_algorithms(load_balancer, dict(algorithms)) if algorithms else load_balancer
+
+
+def _with_algorithms(load_balancer: LoadBalancer, chosen: dict[str | None, str]) -> LoadBalancer:
+    def changed(pool: Pool) -> Pool:
+        return replace(pool, algorithm=chosen.get(str(pool.algorithm), chosen.get(None, pool.algorithm)))
+
+    listeners = tuple(
+        replace(listener, pools=tuple(changed(pool) for pool in listener.pools)) for listener in load_balancer.listeners
+    )
+    return replace(load_balancer, listeners=listeners)
 
 
 class Supervisor:
@@ -130,7 +147,7 @@ class Supervisor:
             AlreadyRunning, NotStarted.
         """
         name = str(self._options.file)
-        wanted = read_configuration(self._read_file(self._options.file), name, self._options.escaping)
+        wanted = read_configuration(self._read_file(self._options.file), name, self._options.escaping, self._options.algorithms)
         self._take_state_directory()
         self._sockets.prepare(wanted)
         self._board = Board.create(self._options.threads or wanted.threads or len(os.sched_getaffinity(0)))
@@ -272,7 +289,7 @@ class Supervisor:
             NotStarted: the data plane died while it took the new one over; the old one serves again.
         """
         began = time.monotonic()
-        wanted = read_configuration(text, file, self._options.escaping)
+        wanted = read_configuration(text, file, self._options.escaping, self._options.algorithms)
         async with self._changing:
             return await self._apply(wanted, began)
 

@@ -8,6 +8,7 @@ from enum import IntEnum
 from pathlib import Path
 
 import amphorad
+from amphorad import algorithms
 from amphorad.dialects.haproxy import Escaping
 from amphorad.model import ReusePolicy
 
@@ -60,6 +61,15 @@ def _seconds(text: str) -> float:
     if not 0 <= value <= 86400:
         raise argparse.ArgumentTypeError("must be 0 to 86400 seconds")
     return value
+
+
+def _algorithm(text: str) -> tuple[str | None, str]:
+    old, separator, new = text.rpartition("=")
+    known = algorithms.names()
+    for name in (old, new) if separator else (new,):
+        if name not in known:
+            raise argparse.ArgumentTypeError(f"no algorithm {name!r}; there are {', '.join(sorted(known))}")
+    return old or None, new
 
 
 def _rate(text: str) -> int:
@@ -166,6 +176,15 @@ def _add_serve(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         default=10.0,
         metavar="SECONDS",
         help="time for open sessions after a stop (default: 10)",
+    )
+    parser.add_argument(
+        "--algorithm",
+        type=_algorithm,
+        action="append",
+        default=[],
+        metavar="[OLD=]NEW",
+        help="balance with NEW where the file asks for OLD, or everywhere without OLD; NEW may be an algorithm of an"
+        " installed package. Example: source_ip_hash=maglev. May be given several times",
     )
     parser.add_argument(
         "--minimum-body-rate",

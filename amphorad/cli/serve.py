@@ -45,6 +45,7 @@ def serve(arguments: argparse.Namespace) -> ExitCode:
         grace_s=arguments.grace,
         reuse=arguments.http_reuse,
         escaping=Escaping(arguments.escaping),
+        algorithms=tuple(arguments.algorithm),
         minimum_body_rate=arguments.minimum_body_rate,
         traffic_log=arguments.traffic_log,
         free_bind=arguments.free_bind,
