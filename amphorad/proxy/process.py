@@ -42,6 +42,8 @@ from amphorad.proxy.data_plane import DataPlane, Settings
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from amphorad.model import Bind
+
 __all__ = ["ControlLoop", "main"]
 
 MAINTENANCE_S = 0.1
@@ -93,15 +95,26 @@ class ControlLoop:
     def _apply(self, message: Apply) -> Receipt:
         started = time.monotonic()
         load_balancer = decode_load_balancer(message.load_balancer)
-        descriptors = self._channel.take_descriptors(len(message.sockets))
-        sockets = {name.key: descriptor for name, descriptor in zip(message.sockets, descriptors, strict=True)}
         refusal = None
         try:
-            self._plane.apply(load_balancer, sockets)
+            self._plane.apply(load_balancer, self._take_sockets(message))
         except ConfigError as error:
             refusal = Refusal.of(error)
         self._last_pulse = Pulse(-1, -1)  # the receipt's figures are newer: the next pulse must follow, whatever it says
         return Receipt(message.generation, time.monotonic() - started, self._plane.draining(), refusal)
+
+    def _take_sockets(self, message: Apply) -> dict[tuple[str, Bind], int]:
+        """The listening sockets that came with the message.
+
+        Raises:
+            ConfigError: some did not arrive, because this process has no room for more descriptors (unix(7), SCM_RIGHTS).
+        """
+        try:
+            descriptors = self._channel.take_descriptors(len(message.sockets))
+        except MessageError as error:
+            self._channel.drop_descriptors()
+            raise ConfigError(f"the data plane is out of descriptors: {error}") from error
+        return {name.key: descriptor for name, descriptor in zip(message.sockets, descriptors, strict=True)}
 
     async def _maintain(self) -> None:
         loop = asyncio.get_running_loop()
