@@ -48,12 +48,15 @@ cdef int response_pump(Session *session) noexcept nogil:
     cdef int turns = 0
     while True:
         if client.out != NULL or client.pipe != NULL:
-            flushed = conn_flush(client) if client.flags & WRITABLE else 0
+            if not client.flags & WRITABLE:
+                return wait_for_client(session)
+            flushed = conn_flush(client)
             if flushed == BROKEN:
                 return abort(session, c'C', c'D')
+            # also when it took a part only: `timeout client` is about inactivity
+            timer_set(thread, &client.timer, thread.now_ms + session.timeout_client_ms)
             if flushed == 0:
                 return wait_for_client(session)
-            timer_set(thread, &client.timer, thread.now_ms + session.timeout_client_ms)
         if session.flags & RESPONSE_DONE:
             return STOP if member_reads_on(session) else finish(session)
         if session.member_conn == NULL:
