@@ -18,12 +18,15 @@ import select
 import signal
 import socket
 import time
+from typing import TYPE_CHECKING
 
 import uvloop
 
 from amphorad.health.monitor import MemberHealth, MonitorSet
 from amphorad.model import HealthMonitor, HealthMonitorType, Listener, LoadBalancer, Member, Mode, Pool
-from amphorad.plan import MemberKey
+
+if TYPE_CHECKING:
+    from amphorad.plan import MemberKey
 
 ANSWER = b"HTTP/1.0 200 OK\r\ncontent-length: 0\r\n\r\n"
 

@@ -10,19 +10,22 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import shutil
 import socket
 import ssl
 import struct
+import subprocess
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+import pytest
 
-__all__ = ["BEHAVIOURS", "OK", "HealthMembers", "free_port", "reset"]
+if TYPE_CHECKING:
+    from pathlib import Path
+
+__all__ = ["BEHAVIOURS", "OK", "HealthMembers", "free_port", "make_certificate", "member_context", "reset"]
 
 OK = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n"
 
-Behaviour = "Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]"
 BEHAVIOURS: dict[str, Any] = {}
 
 
@@ -221,3 +224,27 @@ def free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port: int = probe.getsockname()[1]
         return port
+
+
+def make_certificate(directory: Path) -> Path:
+    """A PEM file with a key and a certificate that nobody signed."""
+    openssl = shutil.which("openssl")
+    if openssl is None:
+        pytest.skip("the openssl program is not installed")
+    key, certificate = directory / "key.pem", directory / "certificate.pem"
+    command = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=member.example"
+    subprocess.run(
+        [openssl, *command.split(), "-keyout", str(key), "-out", str(certificate)], check=True, capture_output=True
+    )
+    both = directory / "both.pem"
+    both.write_bytes(key.read_bytes() + certificate.read_bytes())
+    return both
+
+
+def member_context(certificate: Path, *protocols: str) -> ssl.SSLContext:
+    """The TLS side of a member."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate)
+    if protocols:
+        context.set_alpn_protocols(list(protocols))
+    return context

@@ -38,7 +38,7 @@ def status_matcher(expected: str | None) -> re.Pattern[str]:
 def judge(code: int, text: str, expected: re.Pattern[str]) -> Finding:
     """What a status means; `text` is what the member says about it."""
     good = expected.search(str(code)) is not None
-    return Finding(CheckStatus.L7OK if good else CheckStatus.L7STS, code, text)
+    return Finding(CheckStatus.L7OK, code) if good else Finding(CheckStatus.L7STS, code, text)
 
 
 class HttpConversation:
