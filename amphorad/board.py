@@ -5,11 +5,11 @@ plane. Because the segment belongs to the supervising process, what it holds sur
 data plane. Layout (native byte order; `proxy/engine/board.pxd` declares the same structs, a test compares them):
 
     header, 4096 bytes      magic, version, threads, slots, slots ever used
-    slots, 512 bytes each   one object: kind, state, identity, gauges, balancing state
+    slots, 512 bytes each   one object: kind, state, identity, gauges, balancing state, last health check
     rows, 512 bytes each    [thread][slot]: 32 counters of 64 bits, 64 latency buckets of 32 bits
 
 A row has one writer, its engine thread, so the hot path needs no atomic operation; readers add the rows up.
-Slots are handed out by the data plane's main thread only.
+Slots are handed out, and health checks written, by the data plane's main thread only.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import os
 import struct
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,6 +30,7 @@ __all__ = [
     "Board",
     "BoardFull",
     "Kind",
+    "LastCheck",
     "ListenerStatistics",
     "MemberState",
     "MemberStatistics",
@@ -74,6 +75,9 @@ COUNTERS = (
 _HEADER = struct.Struct("=QIIII")
 # kind, state, weight, limit, in_flight, credit, lock, cursor, max_current, idle, changed_ns, then three names
 _SLOT = struct.Struct(f"=IIIIqqIIqqq{NAME_BYTES}s{NAME_BYTES}s{NAME_BYTES}s")
+# After the names: state, code, text, info, status, duration_us, since, checked_at, checks, failures, transitions
+_CHECK = struct.Struct("=16s8s32s48siIddIII")
+CHECK_AT = _SLOT.size
 _ROW = struct.Struct("=32Q64I")
 _WORD = struct.Struct("=I")
 _WIDE = struct.Struct("=q")
@@ -98,6 +102,36 @@ class MemberState(IntEnum):
     @property
     def text(self) -> str:
         return "NO CHECK" if self is MemberState.NO_CHECK else self.name
+
+
+class LastCheck(NamedTuple):
+    """What the health monitor of a member found.
+
+    Args:
+        state: `UP`, `UP 1/3`, `DOWN`, `DOWN 1/2`, as `show stat` prints them.
+        code, text: HAProxy's words for the last check, such as `L7STS` and `Layer7 wrong status`; empty before the first.
+        status: of the member's answer, or -1.
+        info: the rest of the reason; cut when it is long.
+        since: wall time since which it is up or down.
+        checked_at: wall time of the last check.
+        checks, failures, transitions: since the monitor exists in this data plane.
+    """
+
+    state: str
+    code: str
+    text: str
+    info: str
+    status: int
+    duration_s: float
+    since: float
+    checked_at: float
+    checks: int
+    failures: int
+    transitions: int
+
+    @property
+    def is_up(self) -> bool:
+        return self.state.startswith("UP")
 
 
 class BoardFull(Exception):
@@ -153,6 +187,7 @@ class MemberStatistics(_Statistics):
     state: str
     weight: int
     idle: int
+    check: LastCheck | None = None
 
 
 class Board:
@@ -233,6 +268,45 @@ class Board:
             del index[identity]
         self._free.append(slot)
 
+    def find(self, kind: Kind, *names: str) -> int | None:
+        """The slot of that identity, if it has one."""
+        return self._slot_index().get((kind, names))
+
+    def show_check(self, slot: int, check: LastCheck | None) -> None:
+        """Puts the last health check of a member in its slot; None: it is not checked."""
+        at = self._slot_at(slot) + CHECK_AT
+        if check is None:
+            if self._map[at]:
+                self._map[at : at + _CHECK.size] = bytes(_CHECK.size)
+            return
+        _CHECK.pack_into(
+            self._map,
+            at,
+            check.state.encode(),
+            check.code.encode(),
+            check.text.encode(),
+            check.info.encode(errors="replace"),
+            check.status,
+            min(round(check.duration_s * 1e6), 0xFFFFFFFF),
+            check.since,
+            check.checked_at,
+            check.checks & 0xFFFFFFFF,
+            check.failures & 0xFFFFFFFF,
+            check.transitions & 0xFFFFFFFF,
+        )
+
+    def _last_check(self, slot: int) -> LastCheck | None:
+        at = self._slot_at(slot) + CHECK_AT
+        if not self._map[at]:
+            return None
+        *texts, status, duration_us, since, checked_at, checks, failures, transitions = _CHECK.unpack_from(
+            self._map, at
+        )
+        state, code, text, info = (field.rstrip(b"\0").decode(errors="ignore") for field in texts)
+        return LastCheck(
+            state, code, text, info, status, duration_us / 1e6, since, checked_at, checks, failures, transitions
+        )
+
     def reset_gauges(self) -> None:
         """What a data plane that died was doing is over: nothing is in flight, idle or locked."""
         for slot, _kind, _names in self.objects():
@@ -244,9 +318,7 @@ class Board:
     def _slot_index(self) -> dict[tuple[Kind, tuple[str, ...]], int]:
         """Identity to slot, built once: from then on this process is the only one that hands out slots."""
         if self._index is None:
-            self._index = {
-                (kind, tuple(name for name in names if name)): slot for slot, kind, names in self.objects()
-            }
+            self._index = {(kind, tuple(name for name in names if name)): slot for slot, kind, names in self.objects()}
             taken = set(self._index.values())
             self._free = [slot for slot in range(self._used()) if slot not in taken]
         return self._index
@@ -268,11 +340,8 @@ class Board:
         ]
 
     def pools(self) -> list[PoolStatistics]:
-        members: dict[tuple[str, str], int] = {}
-        for _slot, fields, names in self._read(Kind.MEMBER):
-            members[names[:2]] = members.get(names[:2], 0) + max(0, fields[4])
         return [
-            PoolStatistics(*self._totals(slot), members.get(names[:2], 0), fields[8], names[0], names[1])
+            PoolStatistics(*self._totals(slot), *self._gauges(fields), names[0], names[1])
             for slot, fields, names in self._read(Kind.POOL)
         ]
 
@@ -285,6 +354,7 @@ class Board:
                 MemberState(fields[1]).text,
                 fields[2],
                 max(0, fields[9]),
+                self._last_check(slot),
             )
             for slot, fields, names in self._read(Kind.MEMBER)
         ]

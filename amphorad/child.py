@@ -30,6 +30,7 @@ from amphorad.messages import (
     Receipt,
     SocketName,
     Stop,
+    Transition,
     encode_load_balancer,
 )
 
@@ -59,12 +60,20 @@ class DataPlaneProcess:
         arguments: command line options of `amphorad.proxy.process`, apart from the descriptors.
         board: descriptor of the board.
         on_alarm: gets the text of each alarm.
+        on_transition: gets each change of a member's health.
     """
 
-    def __init__(self, arguments: Sequence[str], board: int, on_alarm: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        arguments: Sequence[str],
+        board: int,
+        on_alarm: Callable[[str], None],
+        on_transition: Callable[[Transition], None] = lambda transition: None,
+    ) -> None:
         self._arguments = arguments
         self._board = board
         self._on_alarm = on_alarm
+        self._on_transition = on_transition
         self._channel: Channel | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self._reader: asyncio.Task[None] | None = None
@@ -219,5 +228,7 @@ class DataPlaneProcess:
                 self.sessions, self.draining = message.sessions, message.draining
             case Alarm():
                 self._on_alarm(message.text)
+            case Transition():
+                self._on_transition(message)
             case _:
                 raise MessageError(f"unexpected {type(message).__name__}")

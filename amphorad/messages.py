@@ -41,6 +41,7 @@ __all__ = [
     "Receipt",
     "Refusal",
     "Stop",
+    "Transition",
     "decode",
     "decode_load_balancer",
     "encode",
@@ -135,7 +136,25 @@ class Alarm(msgspec.Struct, frozen=True, tag="alarm"):
     text: str
 
 
-Message = Apply | Stop | Hello | Receipt | Pulse | Alarm
+class Transition(msgspec.Struct, frozen=True, tag="transition"):
+    """Data plane: a health monitor changed the state of a member.
+
+    Args:
+        at: wall time.
+        reason: what the deciding check found.
+        lines: for the log, in HAProxy's words; the second one when the pool has no member left.
+    """
+
+    listener_id: str
+    pool_id: str
+    member_id: str
+    up: bool
+    at: float
+    reason: str
+    lines: tuple[str, ...]
+
+
+Message = Apply | Stop | Hello | Receipt | Pulse | Alarm | Transition
 
 _encoder = msgspec.json.Encoder()
 _decoder: msgspec.json.Decoder[Message] = msgspec.json.Decoder(Message)

@@ -9,10 +9,18 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from amphorad.board import Board, ListenerStatistics, MemberStatistics, PoolStatistics, bucket_upper_bound_s
+from amphorad.board import (
+    Board,
+    LastCheck,
+    ListenerStatistics,
+    MemberStatistics,
+    PoolStatistics,
+    bucket_upper_bound_s,
+)
+from amphorad.plan import MemberKey
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from amphorad.model import Listener, LoadBalancer, Pool
 
@@ -20,12 +28,15 @@ __all__ = [
     "Counts",
     "DataPlaneStatus",
     "ListenerStatus",
+    "MemberCheck",
     "MemberStatus",
     "PoolStatus",
     "Status",
+    "TransitionStatus",
     "build_listeners",
     "quantile",
     "render",
+    "state_text",
     "table",
 ]
 
@@ -58,6 +69,42 @@ class Counts(msgspec.Struct, frozen=True):
         return self.counters.get(name, 0)
 
 
+class MemberCheck(msgspec.Struct, frozen=True):
+    """The last health check of a member; see `amphorad.board.LastCheck` for its fields."""
+
+    state: str
+    code: str
+    text: str
+    info: str
+    status: int | None
+    duration_s: float
+    since: float
+    checked_at: float
+    checks: int
+    failures: int
+    transitions: int
+
+    @classmethod
+    def of(cls, check: LastCheck) -> MemberCheck:
+        values = check._asdict()
+        return cls(**(values | {"status": check.status if check.status >= 0 else None}))
+
+    @property
+    def summary(self) -> str:
+        """As HAProxy's statistics page has it: `L7STS/500 in 3ms`, and what the member said."""
+        status = "" if self.status is None else f"/{self.status}"
+        info = f" ({self.info})" if self.info else ""
+        return f"{self.code}{status} in {self.duration_s * 1000:.0f}ms{info}"
+
+
+class TransitionStatus(msgspec.Struct, frozen=True):
+    """A change of a member's health: wall time, the new state, and what the deciding check found."""
+
+    at: float
+    up: bool
+    reason: str
+
+
 class MemberStatus(msgspec.Struct, frozen=True):
     id: str
     address: str
@@ -67,6 +114,8 @@ class MemberStatus(msgspec.Struct, frozen=True):
     state: str
     idle: int
     counts: Counts
+    check: MemberCheck | None = None
+    history: tuple[TransitionStatus, ...] = ()
 
 
 class PoolStatus(msgspec.Struct, frozen=True):
@@ -109,8 +158,17 @@ class Status(msgspec.Struct, frozen=True):
     listeners: tuple[ListenerStatus, ...]
 
 
-def build_listeners(load_balancer: LoadBalancer, board: Board) -> tuple[ListenerStatus, ...]:
-    """The objects of the configuration in its order, with what the board knows of each."""
+def build_listeners(
+    load_balancer: LoadBalancer,
+    board: Board,
+    transitions: Mapping[MemberKey, Iterable[TransitionStatus]] | None = None,
+) -> tuple[ListenerStatus, ...]:
+    """The objects of the configuration in its order, with what the board knows of each.
+
+    Args:
+        transitions: changes of health, by member.
+    """
+    transitions = transitions or {}
     listeners = {item.listener_id: item for item in board.listeners()}
     pools = {(item.listener_id, item.pool_id): item for item in board.pools()}
     members = {(item.listener_id, item.pool_id, item.member_id): item for item in board.members()}
@@ -120,7 +178,10 @@ def build_listeners(load_balancer: LoadBalancer, board: Board) -> tuple[Listener
             mode=str(listener.mode),
             binds=tuple(_endpoint(bind.address, bind.port) for bind in listener.binds),
             limit=listener.connection_limit,
-            pools=tuple(_pool(listener, pool, pools.get((listener.id, pool.id)), members) for pool in listener.pools),
+            pools=tuple(
+                _pool(listener, pool, pools.get((listener.id, pool.id)), members, transitions)
+                for pool in listener.pools
+            ),
             counts=Counts.of(listeners.get(listener.id)),
         )
         for listener in load_balancer.listeners
@@ -132,6 +193,7 @@ def _pool(
     pool: Pool,
     statistics: PoolStatistics | None,
     members: dict[tuple[str, str, str], MemberStatistics],
+    transitions: Mapping[MemberKey, Iterable[TransitionStatus]],
 ) -> PoolStatus:
     found = [(member, members.get((listener.id, pool.id, member.id))) for member in pool.members]
     return PoolStatus(
@@ -147,6 +209,8 @@ def _pool(
                 state=on_board.state if on_board else "UNKNOWN",
                 idle=on_board.idle if on_board else 0,
                 counts=Counts.of(on_board),
+                check=MemberCheck.of(on_board.check) if on_board and on_board.check else None,
+                history=tuple(transitions.get(MemberKey(listener.id, pool.id, member.id), ())),
             )
             for member, on_board in found
         ),
@@ -196,7 +260,11 @@ def _render_listener(listener: ListenerStatus) -> list[str]:
     ]
     for pool in listener.pools:
         lines.append(f"  pool {pool.id}  {pool.algorithm}")
-        lines += ["    " + line for line in table(MEMBER_COLUMNS, (_member_row(member) for member in pool.members))]
+        rows = table(MEMBER_COLUMNS, (_member_row(member) for member in pool.members))
+        if any(member.check for member in pool.members):
+            checks = ["last check", *(member.check.summary if member.check else "-" for member in pool.members)]
+            rows = [f"{row}  {check}" for row, check in zip(rows, checks, strict=True)]
+        lines += ["    " + row for row in rows]
     return lines
 
 
@@ -210,7 +278,7 @@ def _member_row(member: MemberStatus) -> list[str]:
     return [
         member.id,
         _endpoint(member.address, member.port),
-        member.state + (" backup" if member.backup else ""),
+        state_text(member) + (" backup" if member.backup else ""),
         str(member.weight),
         str(counts.current),
         str(member.idle),
@@ -222,6 +290,12 @@ def _member_row(member: MemberStatus) -> list[str]:
         milliseconds(counts.p50_s),
         milliseconds(counts.p99_s),
     ]
+
+
+def state_text(member: MemberStatus) -> str:
+    """With the streak of a checked member, such as `UP 1/3`, while what the balancing sees agrees."""
+    check = member.check
+    return check.state if check is not None and check.state.partition(" ")[0] == member.state else member.state
 
 
 def member_errors(counts: Counts) -> int:

@@ -27,14 +27,15 @@ from amphorad.child import DataPlaneDied, DataPlaneProcess
 from amphorad.dialects import haproxy
 from amphorad.errors import AmphoradError
 from amphorad.model import ReusePolicy
-from amphorad.plan import compare
+from amphorad.plan import MemberKey, compare
 from amphorad.sockets import ListeningSockets
-from amphorad.status import DataPlaneStatus, Status, build_listeners
+from amphorad.status import DataPlaneStatus, Status, TransitionStatus, build_listeners
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
+    from amphorad.messages import Transition
     from amphorad.model import LoadBalancer, Pool
     from amphorad.plan import Plan
 
@@ -43,6 +44,7 @@ __all__ = ["AlreadyRunning", "NotStarted", "Options", "Supervisor", "read_config
 log = logging.getLogger(__name__)
 
 ALARMS_KEPT = 50
+TRANSITIONS_KEPT = 16  # of each member
 # A data plane that lived shorter than SHORT_LIFE_S counts as failing; the first restart never waits.
 SHORT_LIFE_S = 1.0
 BACKOFF_S = 0.2
@@ -134,6 +136,8 @@ class Supervisor:
         self._generation = 0
         self._restarts = 0
         self._alarms: collections.deque[str] = collections.deque(maxlen=ALARMS_KEPT)
+        # Kept here, where they outlive a data plane.
+        self._transitions: dict[MemberKey, collections.deque[TransitionStatus]] = {}
         self._started_at = time.monotonic()
 
     # --- life ---
@@ -231,7 +235,7 @@ class Supervisor:
             arguments.append(f"--minimum-body-rate={options.minimum_body_rate}")
         if options.traffic_log is not None:
             arguments.append(f"--traffic-log={options.traffic_log}")
-        return DataPlaneProcess(arguments, self._board.fileno(), self._on_alarm)
+        return DataPlaneProcess(arguments, self._board.fileno(), self._on_alarm, self._on_transition)
 
     async def _keep_running(self) -> None:
         failures = 0
@@ -275,6 +279,13 @@ class Supervisor:
         log.warning("alarm text=%r", text)
         self._alarms.append(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}")
 
+    def _on_transition(self, transition: Transition) -> None:
+        for line in transition.lines:
+            log.warning("%s", line)
+        key = MemberKey(transition.listener_id, transition.pool_id, transition.member_id)
+        kept = self._transitions.setdefault(key, collections.deque(maxlen=TRANSITIONS_KEPT))
+        kept.append(TransitionStatus(transition.at, transition.up, transition.reason))
+
     # --- the admin socket's side ---
 
     async def reread(self) -> ApplyReceipt:
@@ -314,6 +325,8 @@ class Supervisor:
             raise NotStarted(f"{error}; the configuration before it serves again") from error
         self._generation += 1
         self._running = wanted
+        gone = set(steps.members_removed)
+        self._transitions = {key: kept for key, kept in self._transitions.items() if key not in gone}
         closed = self._sockets.commit(wanted)
         receipt = self._receipt(steps, changed=True, opened=opened, closed=closed, began=began)
         log.info("applied generation=%d elapsed_ms=%d", receipt.generation, receipt.elapsed_s * 1000)
@@ -355,5 +368,5 @@ class Supervisor:
                 draining=child.draining,
             ),
             alarms=tuple(self._alarms),
-            listeners=build_listeners(self._running, self._board),
+            listeners=build_listeners(self._running, self._board, self._transitions),
         )

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from amphorad.status import amount, duration, member_errors, milliseconds, quantile, table
+from amphorad.status import amount, duration, member_errors, milliseconds, quantile, state_text, table
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -112,7 +112,7 @@ def _row(rate: MemberRate) -> list[str]:
     return [
         member.id,
         f"{member.address}:{member.port}",
-        member.state + (" backup" if member.backup else ""),
+        state_text(member) + (" backup" if member.backup else ""),
         str(member.weight),
         amount(rate.per_s),
         f"{rate.share:.0%}",

@@ -40,6 +40,7 @@ log = logging.getLogger(__name__)
 
 MEMBERS = (("apple", 0.002), ("banana", 0.002), ("cherry", 0.004))
 EVENTS_SHOWN = 6
+EVENT_WIDTH = 150
 GRACE_S = 1.0
 # What the packaged file says where the demo needs its own ports.
 _LISTENER_PORT = 60001
@@ -63,7 +64,7 @@ def render_configuration(port: int, member_ports: list[int], first_weight: int =
     text = text.replace(f"127.0.0.1:{_LISTENER_PORT}\n", f"127.0.0.1:{port}\n")
     for number, member_port in enumerate(member_ports):
         text = text.replace(f"127.0.0.1:{_FIRST_MEMBER_PORT + number} ", f"127.0.0.1:{member_port} ")
-    return re.sub(r"(server .*) weight 1\n", rf"\1 weight {first_weight}\n", text, count=1)
+    return re.sub(r"(server .*) weight 1 ", rf"\1 weight {first_weight} ", text, count=1)
 
 
 class _Events(logging.Handler):
@@ -74,7 +75,9 @@ class _Events(logging.Handler):
         self.lines: collections.deque[str] = collections.deque(maxlen=EVENTS_SHOWN)
 
     def emit(self, record: logging.LogRecord) -> None:
-        self.lines.append(f"{time.strftime('%H:%M:%S')} {record.getMessage()}")
+        # A member's identity is three UUIDs long; the table above says which member is meant.
+        message = re.sub(r"^(Server|backend) \S+?:\S{36}(/\S+)?", r"\1 pool\2", record.getMessage())
+        self.lines.append(f"{time.strftime('%H:%M:%S')} {message[:EVENT_WIDTH]}")
 
 
 class Demo:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from amphorad.status import amount, milliseconds, table
+from amphorad.status import amount, milliseconds, state_text, table
 from amphorad.top import member_rates
 
 if TYPE_CHECKING:
@@ -22,7 +22,21 @@ press 1, 2 or 3  kill that member, or start it again
       k          kill -9 the data plane (the supervisor starts another one on the same sockets)
       q, Ctrl-C  end"""
 
-_COLUMNS = ("", "name", "address", "process", "state", "weight", "req/s", "share", "p50", "p99", "err/s", "retry/s")
+_COLUMNS = (
+    "",
+    "name",
+    "address",
+    "process",
+    "state",
+    "weight",
+    "req/s",
+    "share",
+    "p50",
+    "p99",
+    "err/s",
+    "retry/s",
+    "last check",
+)
 _BAR = 20
 
 
@@ -54,7 +68,7 @@ def render_frame(
                 name,
                 f"{rate.member.address}:{rate.member.port}",
                 "runs" if is_running else "KILLED",
-                rate.member.state,
+                state_text(rate.member),
                 str(rate.member.weight),
                 amount(rate.per_s),
                 f"{'#' * round(rate.share * _BAR):<{_BAR}} {rate.share:4.0%}",
@@ -62,6 +76,7 @@ def render_frame(
                 milliseconds(rate.p99_s),
                 amount(rate.errors_per_s),
                 amount(rate.retries_per_s),
+                _check_text(rate),
             ]
         )
     plane = now.data_plane
@@ -88,11 +103,19 @@ def render_frame(
 
 def render_line(second: float, members: Sequence[MemberRate], names: Sequence[tuple[str, bool]], seen: Seen) -> str:
     """One line of the plain form."""
-    shares = " ".join(f"{name}={rate.share:.0%}" for rate, (name, _running) in zip(members, names, strict=True))
+    shares = " ".join(
+        f"{name}={'DOWN' if rate.member.state == 'DOWN' else f'{rate.share:.0%}'}"
+        for rate, (name, _running) in zip(members, names, strict=True)
+    )
     return (
         f"t={second:.0f}s req/s={seen.requests_per_s:.0f} p50={milliseconds(seen.p50_s)} p99={milliseconds(seen.p99_s)}"
         f" bad={seen.bad} {shares}"
     )
+
+
+def _check_text(rate: MemberRate) -> str:
+    check = rate.member.check
+    return check.summary if check is not None else "-"
 
 
 def _pool(status: Status) -> PoolStatus:

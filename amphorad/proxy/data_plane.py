@@ -12,7 +12,7 @@ import socket
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from amphorad.board import Board, BoardFull, Kind, MemberState
+from amphorad.board import Board, BoardFull, Kind, LastCheck, MemberState
 from amphorad.errors import ConfigError
 from amphorad.model import Algorithm, Mode, ReusePolicy
 from amphorad.proxy.engine.engine import (
@@ -130,7 +130,7 @@ class DataPlane:
         self._binds: dict[tuple[str, Bind], int] = {}
         self._pools: dict[PoolKey, PoolRuntime] = {}
         self._members: dict[MemberKey, MemberRuntime] = {}
-        self._health: dict[tuple[str, str, str], bool] = {}
+        self._health = _health_on(board)
         self._leaving: list[ListenerRuntime | PoolRuntime | MemberRuntime] = []
         self._programs: dict[str, LogProgram] = {}
         self._log_socket = _TrafficLogSocket()
@@ -195,7 +195,7 @@ class DataPlane:
         )
         self._listeners, self._pools, self._members = new.listeners, new.pools, new.members
         self._load_balancer = load_balancer
-        self._health = {key: up for key, up in self._health.items() if key in new.member_ids}
+        self._health = {key: up for key, up in self._health.items() if key in new.checked_ids}
         self._release_unused_slots()
 
     def _close_binds(self, keys: Iterable[tuple[str, Bind]]) -> None:
@@ -232,6 +232,17 @@ class DataPlane:
 
     # --- member state ---
 
+    def known_health(self) -> dict[tuple[str, str, str], bool]:
+        """Members that a health monitor said something of, and whether they are up. Before the first apply: what the
+        data plane before this one left on the board."""
+        return dict(self._health)
+
+    def show_check(self, listener_id: str, pool_id: str, member_id: str, check: LastCheck) -> None:
+        """Puts a health check on the board."""
+        slot = self._board.find(Kind.MEMBER, listener_id, pool_id, member_id)
+        if slot is not None:
+            self._board.show_check(slot, check)
+
     def set_member_up(self, listener_id: str, pool_id: str, member_id: str, *, up: bool) -> None:
         """A health monitor's verdict; seen by every thread at its next choice of a member.
 
@@ -260,7 +271,7 @@ class DataPlane:
         if not member.admin_state_up:
             return MemberState.MAINT
         up = self._health.get((listener_id, pool.id, member.id), True)
-        if not up:
+        if member.checked and not up:
             return MemberState.DOWN
         if member.weight == 0:
             return MemberState.DRAIN
@@ -300,6 +311,8 @@ class DataPlane:
             state = self._state(listener_id, pool, member)
             runtime = members[listener_id, pool.id, member.id, member.address, member.port]
             runtime.show(state, member.weight, state in _USABLE)
+            if not _is_checked(member):
+                self._board.show_check(runtime.slot_number, None)
 
     _retries = 3
     _redispatch = True
@@ -395,7 +408,7 @@ class _Preparation:
         self.listeners: dict[str, ListenerRuntime] = {}
         self.pools: dict[PoolKey, PoolRuntime] = {}
         self.members: dict[MemberKey, MemberRuntime] = {}
-        self.member_ids: set[tuple[str, str, str]] = set()
+        self.checked_ids: set[tuple[str, str, str]] = set()
         self.views: dict[PoolKey, View] = {}
         self.configs: dict[str, Config] = {}
         self.binds = {(listener.id, bind) for listener in load_balancer.listeners for bind in listener.binds}
@@ -420,7 +433,8 @@ class _Preparation:
         for member in pool.members:
             identity = (*key, member.id)
             member_key = (*identity, member.address, member.port)
-            self.member_ids.add(identity)
+            if _is_checked(member):
+                self.checked_ids.add(identity)
             self.members[member_key] = plane._members.get(member_key) or MemberRuntime(
                 plane._engine, plane._board.claim(Kind.MEMBER, *identity), member.id, member.address, member.port
             )
@@ -448,7 +462,7 @@ def _require_carried_out(listener: Listener, pool: Pool) -> None:
     """A last line of defence behind the dialect: nothing that the engine would silently ignore."""
     if listener.mode is not pool.mode:
         raise ConfigError(f"pool {pool.id} of listener {listener.id}: a {pool.mode} pool there is not supported yet")
-    for what in ("tls", "proxy_protocol", "persistence", "health_monitor"):
+    for what in ("tls", "proxy_protocol", "persistence"):
         if getattr(pool, what) is not None:
             raise ConfigError(f"pool {pool.id} of listener {listener.id}: {what} is not supported yet")
     if listener.tls is not None or listener.policies or listener.hsts or listener.is_prometheus:
@@ -470,6 +484,19 @@ def _insertions(pool: Pool) -> list[tuple[bytes, bytes | None]]:
     if size > INSERTION_LIMIT_BYTES:
         raise ConfigError(f"pool {pool.id}: inserted headers are longer than {INSERTION_LIMIT_BYTES} bytes")
     return insertions
+
+
+def _is_checked(member: Member) -> bool:
+    return member.checked and member.admin_state_up
+
+
+def _health_on(board: Board) -> dict[tuple[str, str, str], bool]:
+    """What the monitors of an earlier data plane found; a member that was DOWN must not start with sessions."""
+    return {
+        (member.listener_id, member.pool_id, member.member_id): member.check.is_up
+        for member in board.members()
+        if member.check is not None
+    }
 
 
 def _milliseconds(seconds: float) -> int:

@@ -1,4 +1,4 @@
-"""The data-plane process: engine threads, and a main loop that takes the supervisor's messages.
+"""The data-plane process: engine threads, and a main loop that takes the supervisor's messages and checks the members.
 
 It is started by the supervisor with two inherited descriptors, the control socket and the board. It has no configuration of
 its own and opens no listening socket. When the control socket ends, the supervisor is gone, and the process ends too,
@@ -20,8 +20,9 @@ from typing import TYPE_CHECKING
 
 import uvloop
 
-from amphorad.board import Board
+from amphorad.board import Board, LastCheck
 from amphorad.errors import ConfigError
+from amphorad.health.monitor import MemberHealth, MonitorSet
 from amphorad.messages import (
     VERSION,
     Alarm,
@@ -34,14 +35,17 @@ from amphorad.messages import (
     Receipt,
     Refusal,
     Stop,
+    Transition,
     decode_load_balancer,
 )
 from amphorad.model import ReusePolicy
+from amphorad.plan import MemberKey
 from amphorad.proxy.data_plane import DataPlane, Settings
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from amphorad.health.verdict import Verdict
     from amphorad.model import Bind
 
 __all__ = ["ControlLoop", "main"]
@@ -63,11 +67,15 @@ class ControlLoop:
         self._channel = channel
         self._grace_s = grace_s
         self._last_pulse = Pulse(0, 0)
+        self._monitors: MonitorSet | None = None
+        self._transitions: list[Transition] = []
+        self._health_alarms: list[str] = []
 
     async def run(self) -> None:
         """Serves until a Stop message or the end of the control socket, and then until the sessions have ended."""
         maintenance = asyncio.create_task(self._maintain(), name="maintenance")
         grace_s = self._grace_s
+        self._monitors = monitors = self._start_monitors()
         try:
             await self._channel.send(Hello(VERSION, os.getpid()))
             grace_s = await self._take_commands()
@@ -79,6 +87,7 @@ class ControlLoop:
         finally:
             maintenance.cancel()
             await asyncio.gather(maintenance, return_exceptions=True)
+            await monitors.close()
             self._plane.stop(grace_s)  # blocks, and nothing else is left to do
 
     async def _take_commands(self) -> float:
@@ -98,9 +107,13 @@ class ControlLoop:
         refusal = None
         try:
             self._plane.apply(load_balancer, self._take_sockets(message))
+            if self._monitors is not None:
+                self._monitors.apply(load_balancer)
         except ConfigError as error:
             refusal = Refusal.of(error)
-        self._last_pulse = Pulse(-1, -1)  # the receipt's figures are newer: the next pulse must follow, whatever it says
+        self._last_pulse = Pulse(
+            -1, -1
+        )  # the receipt's figures are newer: the next pulse must follow, whatever it says
         return Receipt(message.generation, time.monotonic() - started, self._plane.draining(), refusal)
 
     def _take_sockets(self, message: Apply) -> dict[tuple[str, Bind], int]:
@@ -116,6 +129,47 @@ class ControlLoop:
             raise ConfigError(f"the data plane is out of descriptors: {error}") from error
         return {name.key: descriptor for name, descriptor in zip(message.sockets, descriptors, strict=True)}
 
+    # --- health ---
+
+    def _start_monitors(self) -> MonitorSet:
+        """What the board says of members is where their monitors go on, after the death of a data plane."""
+        known = {MemberKey(*names): up for names, up in self._plane.known_health().items()}
+        return MonitorSet(self._on_transition, on_check=self._on_check, alarm=self._health_alarms.append, initial=known)
+
+    def _on_transition(self, key: MemberKey, verdict: Verdict) -> None:
+        """First of all the tables: every thread sees it at its next choice of a member."""
+        self._plane.set_member_up(*key, up=verdict.up)
+        pool_line = verdict.pool_log_line
+        lines = (verdict.log_line,) if pool_line is None else (verdict.log_line, pool_line)
+        reason = verdict.result.text if verdict.result is not None else verdict.reason
+        self._transitions.append(Transition(*key, verdict.up, time.time(), reason, lines))
+
+    def _on_check(self, key: MemberKey, health: MemberHealth) -> None:
+        last = health.last
+        if last is None:
+            return
+        check = LastCheck(
+            state=health.state,
+            code=last.status.code,
+            text=last.status.text,
+            info=last.info,
+            status=-1 if last.code is None else last.code,
+            duration_s=last.duration_s,
+            since=health.since,
+            checked_at=health.checked_at,
+            checks=health.checks,
+            failures=health.failures,
+            transitions=health.transitions,
+        )
+        self._plane.show_check(*key, check)
+
+    async def _tell_transitions(self) -> None:
+        transitions, self._transitions = self._transitions, []
+        for transition in transitions:
+            await self._channel.send(transition)
+        while self._health_alarms:
+            await self._channel.send(Alarm(self._health_alarms.pop(0)))
+
     async def _maintain(self) -> None:
         loop = asyncio.get_running_loop()
         rounds = 0
@@ -125,6 +179,7 @@ class ControlLoop:
             with contextlib.suppress(Closed):
                 for text in self._plane.alarms():
                     await self._channel.send(Alarm(text))
+                await self._tell_transitions()
                 if rounds % PULSE_EVERY == 0:
                     await self._pulse()
             await asyncio.sleep(MAINTENANCE_S)

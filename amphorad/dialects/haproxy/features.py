@@ -37,5 +37,5 @@ class Feature(StrEnum):
 ALL_FEATURES: Final = frozenset(Feature)
 """Everything the dialect knows; for tests, and for tools that only look at a configuration."""
 
-SUPPORTED: Final = frozenset({Feature.TRAFFIC_LOG})
+SUPPORTED: Final = frozenset({Feature.TRAFFIC_LOG, Feature.HEALTH_MONITOR, Feature.TLS_MONITOR, Feature.PING_MONITOR})
 """What the data plane carries out today. A feature is added here by the change that builds it."""
