@@ -128,6 +128,7 @@ def test_counters_survive_an_apply(tmp_path: Path) -> None:
         with Served(tmp_path, lb_file(listener("a", port, members, mode="http"))) as served, served.ask() as admin:
             with connect(port) as client:
                 assert get(client) == get(client) == b"200 ok"
+            wait_until(lambda: admin.status().listeners[0].counts.current == 0)
             before = admin.status().listeners[0]
 
             added = lb_file(listener("a", port, [*members, member(1, disabled=True)], mode="http", client_ms=40000))

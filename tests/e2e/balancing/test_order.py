@@ -78,6 +78,7 @@ def test_round_robin_totals_are_exact_over_threads_and_connections(tmp_path: Pat
         answers = Counter(answer for answers in pool.map(ask, range(10)) for answer in answers)
 
         assert answers == {b"200 a": 100, b"200 b": 100, b"200 c": 100}
+        wait_until(lambda: admin.status().listeners[0].counts.current == 0)
         counted = [each.counts["responses_2xx"] for each in admin.status().listeners[0].pools[0].members]
         assert counted == [100, 100, 100]
 
