@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import socket
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -73,15 +74,18 @@ class _TrafficLogSocket:
         self._socket: socket.socket | None = None
         self._failed = False
 
-    def use(self, path: str | None) -> int:
-        """The descriptor to send to, or -1."""
+    def use(self, path: str | None) -> tuple[int, int]:
+        """The descriptor to send to, or -1, and the one used so far that is to be closed later, or -1."""
+        replaced = -1
         if path != self._path:
-            self.close()
+            if self._socket is not None:
+                replaced = self._socket.detach()
+                self._socket = None
             self._path = path
         if path is not None and self._socket is None:
             self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
             self.connect()
-        return self._socket.fileno() if self._socket is not None else -1
+        return self._socket.fileno() if self._socket is not None else -1, replaced
 
     def connect(self) -> str | None:
         """Tries to (re)connect. Returns an alarm when that has begun to fail."""
@@ -131,7 +135,7 @@ class DataPlane:
         self._pools: dict[PoolKey, PoolRuntime] = {}
         self._members: dict[MemberKey, MemberRuntime] = {}
         self._health = _health_on(board)
-        self._leaving: list[ListenerRuntime | PoolRuntime | MemberRuntime] = []
+        self._leaving: list[_Departure | PoolRuntime | MemberRuntime] = []
         self._programs: dict[str, LogProgram] = {}
         self._log_socket = _TrafficLogSocket()
         self._alarms: list[str] = []
@@ -165,7 +169,9 @@ class DataPlane:
             if isinstance(error, ConfigError):
                 raise
             raise ConfigError(str(error)) from error
-        self._engine.set_log_socket(self._log_socket.use(log_path))
+        log_socket, replaced_log_socket = self._log_socket.use(log_path)
+        self._engine.set_log_socket(log_socket)
+        self._engine.retire(replaced_log_socket)
         self._engine.set_session_limit(load_balancer.connection_limit)
         self._publish(load_balancer, prepared, sockets)
 
@@ -186,13 +192,12 @@ class DataPlane:
         self._engine.set_listeners(list(new.listeners.values()))
         self._close_binds(set(self._binds) - new.binds)
         for (listener_id, bind), descriptor in sockets.items():
-            new.listeners[listener_id].open_bind(descriptor, bind.address, bind.port)
             self._binds[listener_id, bind] = descriptor
-        self._remove(
-            [runtime for key, runtime in self._listeners.items() if key not in new.listeners],
-            [runtime for key, runtime in self._pools.items() if key not in new.pools],
-            [runtime for key, runtime in self._members.items() if key not in new.members],
-        )
+            try:
+                new.listeners[listener_id].open_bind(descriptor, bind.address, bind.port)
+            except OSError as error:
+                self._alarms.append(f"listener {listener_id} does not accept: {error}")
+        self._remove(new)
         self._listeners, self._pools, self._members = new.listeners, new.pools, new.members
         self._load_balancer = load_balancer
         self._health = {key: up for key, up in self._health.items() if key in new.checked_ids}
@@ -204,11 +209,25 @@ class DataPlane:
             del self._binds[listener_id, bind]
             self._engine.retire(descriptor)
 
-    def _remove(
-        self, listeners: list[ListenerRuntime], pools: list[PoolRuntime], members: list[MemberRuntime]
-    ) -> None:
-        for listener in listeners:
+    def _remove(self, new: _Preparation) -> None:
+        """Takes leave of what is not in the new configuration.
+
+        A listener goes together with its pools: until its last session is gone they stay as they were, so that a request
+        that was on its way when the listener was removed is still served.
+        """
+        departing = set(self._listeners) - set(new.listeners)
+        for listener_id in departing:
+            listener = self._listeners[listener_id]
             listener.remove()
+            pools = [runtime for key, runtime in self._pools.items() if key[0] == listener_id]
+            members = [runtime for key, runtime in self._members.items() if key[0] == listener_id]
+            self._engine.retire(_Departure(listener, pools, members))
+        self._drop(
+            [runtime for key, runtime in self._pools.items() if key not in new.pools and key[0] not in departing],
+            [runtime for key, runtime in self._members.items() if key not in new.members and key[0] not in departing],
+        )
+
+    def _drop(self, pools: list[PoolRuntime], members: list[MemberRuntime]) -> None:
         for pool in pools:
             if pool.view is not None:
                 self._engine.retire(pool.view)
@@ -216,17 +235,18 @@ class DataPlane:
         for member in members:
             member.remove()
         self._engine.sweep(members)
-        for runtime in (*listeners, *pools, *members):
+        for runtime in (*pools, *members):
             self._engine.retire(runtime)
 
     def _release_unused_slots(self) -> None:
         """Gives slots back whose object is neither configured nor still referred to."""
-        used = {
-            runtime.slot_number
-            for runtimes in (self._listeners.values(), self._pools.values(), self._members.values(), self._leaving)
-            for runtime in runtimes
-        }
-        used.update(item.slot_number for item in self._engine.retired_items() if hasattr(item, "slot_number"))
+        runtimes = [*self._listeners.values(), *self._pools.values(), *self._members.values()]
+        for item in (*self._leaving, *self._engine.retired_items()):
+            if isinstance(item, _Departure):
+                runtimes += [item.listener, *item.pools, *item.members]
+            elif isinstance(item, PoolRuntime | MemberRuntime):
+                runtimes.append(item)
+        used = {runtime.slot_number for runtime in runtimes}
         for slot in [slot for slot, _kind, _names in self._board.objects() if slot not in used]:
             self._board.release(slot)
 
@@ -347,11 +367,14 @@ class DataPlane:
             if isinstance(item, int):
                 if item >= 0:
                     os.close(item)
-            elif isinstance(item, ListenerRuntime | PoolRuntime | MemberRuntime):
+            elif isinstance(item, _Departure | PoolRuntime | MemberRuntime):
                 self._leaving.append(item)
-        staying = [runtime for runtime in self._leaving if runtime.references]
-        if len(staying) != len(self._leaving):
-            self._leaving = staying
+        gone = [item for item in self._leaving if not item.references]
+        if gone:
+            self._leaving = [item for item in self._leaving if item not in gone]
+            for item in gone:
+                if isinstance(item, _Departure):
+                    self._drop(item.pools, item.members)
             self._release_unused_slots()
         for member in self._members.values():
             member.count_idle()
@@ -380,25 +403,41 @@ class DataPlane:
 
     def draining(self) -> int:
         """Client connections of listeners that are removed."""
-        return sum(item.references for item in (*self._leaving, *self._engine.retired_items())
-                   if isinstance(item, ListenerRuntime))
+        items = (*self._leaving, *self._engine.retired_items())
+        return sum(item.references for item in items if isinstance(item, _Departure))
 
     def stop(self, grace_s: float) -> None:
         """Stops accepting, lets sessions end for up to `grace_s` seconds, and ends the threads. Blocks meanwhile."""
-        import time  # noqa: PLC0415
-
         self._close_binds(list(self._binds))
         self._engine.begin_stop()
         deadline = time.monotonic() + grace_s
         while self._engine.sessions and time.monotonic() < deadline:
             time.sleep(0.01)
-        members = [item for item in (*self._members.values(), *self._leaving, *self._engine.retired_items())
-                   if isinstance(item, MemberRuntime)]
+            self.maintain(time.monotonic())  # among others it closes the listening sockets
+        members = list(self._members.values())
+        for item in (*self._leaving, *self._engine.retired_items()):
+            if isinstance(item, _Departure):
+                members += item.members
+            elif isinstance(item, MemberRuntime):
+                members.append(item)
         descriptors = [item for item in self._engine.retired_items() if isinstance(item, int) and item >= 0]
         self._engine.stop(members)
         for descriptor in descriptors:
             os.close(descriptor)
         self._log_socket.close()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Departure:
+    """A removed listener with everything its last sessions may need."""
+
+    listener: ListenerRuntime
+    pools: list[PoolRuntime]
+    members: list[MemberRuntime]
+
+    @property
+    def references(self) -> int:
+        return self.listener.references
 
 
 class _Preparation:

@@ -179,8 +179,8 @@ cdef int pipe_drain(Conn *conn) noexcept nogil:
 cdef int64_t conn_splice(Conn *source, Conn *target, uint64_t limit, int to_end) noexcept nogil:
     """Moves up to `limit` bytes without copying: into the target's pipe, and on into its socket.
 
-    `to_end`: `limit` is what is left of a message, so that the kernel may wait for full segments before that (tcp(7),
-    TCP_CORK: 200 ms at most).
+    `to_end`: `limit` is what is left of a message. While more than a pipe holds is waiting, the kernel may hold back what
+    does not fill a segment.
 
     Returns the bytes taken from the source, END_OF_STREAM, WOULD_BLOCK (nothing to read now) or BROKEN (either side;
     its FAILED flag says which). What the target does not take stays in its pipe, as in `out`.
@@ -213,7 +213,7 @@ cdef int64_t conn_splice(Conn *source, Conn *target, uint64_t limit, int to_end)
         source.flags |= FAILED | AT_EOF
         return BROKEN
     pipe.held = <uint32_t>count
-    pipe.more = SPLICE_F_MORE if to_end and <uint64_t>count < total else 0
+    pipe.more = SPLICE_F_MORE if to_end and <uint64_t>count == limit and limit < total else 0
     if pipe_drain(target) == BROKEN:
         return BROKEN
     return count

@@ -312,7 +312,7 @@ cdef class ListenerRuntime(Runtime):
         self.listener.binds[index].fd = fd
         for thread in range(self.engine.shared.thread_count):
             if thread_watch(&self.engine.threads[thread], self.listener, index) != 0:
-                self.listener.binds[index].fd = -1
+                self.close_bind(port, address)
                 raise OSError(f"cannot watch the listening socket of {address} port {port}")
 
     def close_bind(self, int port, str address) -> int:
@@ -440,6 +440,7 @@ cdef class Engine:
         for index in range(self.shared.thread_count):
             store_u32(&self.threads[index].sweep, 1)
             thread_wake(&self.threads[index])
+        dropped.kept = members
         if self.dropped is not None:
             self.retire(self.dropped)
         self.dropped = dropped
@@ -484,6 +485,7 @@ cdef class Engine:
     def begin_stop(self) -> None:
         """No connection is kept alive from now on; idle ones are closed."""
         store_u32(&self.shared.stopping, 1)
+        store_members(&self.shared.dropped, NULL)
         for index in range(self.shared.thread_count):
             store_u32(&self.threads[index].sweep, 1)
             thread_wake(&self.threads[index])
@@ -509,6 +511,7 @@ cdef class _Array:
     """Memory that is freed with its last reference."""
 
     cdef void *memory
+    cdef object kept            # what the pointers in it lead to
 
     @staticmethod
     cdef _Array of(void *memory):

@@ -10,6 +10,7 @@ from amphorad.proxy.engine.member_conn cimport member_conn_error
 from amphorad.proxy.engine.memory cimport timer_set
 from amphorad.proxy.engine.outcome cimport (
     GO_ON, HTTP_CLIENT, HTTP_MEMBER, STOP, abort, answer, connect_outcome, drop_member,
+    finish,
 )
 from amphorad.proxy.engine.request cimport request_pump, request_read_head, request_send
 from amphorad.proxy.engine.response cimport response_pump
@@ -96,12 +97,18 @@ cdef void client_timer(Conn *conn) noexcept nogil:
             session_close(session)  # an idle connection, or one that does not take its last answer
             return
         session.flags = 0
+        session.method = 0
         session.start_us = thread.now_us - <unsigned long long>session.timeout_client_ms * 1000
         log_begin(session, load_config(&session.listener.config), NULL, 0)
         if answer(session, 408, c'c', c'R') == GO_ON:
             step(session)
-    elif session.phase == EXCHANGE and conn.out != NULL or conn.pipe != NULL:
+    elif session.phase == EXCHANGE and (conn.out != NULL or conn.pipe != NULL):
         abort(session, c'c', c'D')
+    elif session.phase == EXCHANGE and session.flags & RESPONSE_DONE:
+        if finish(session) == GO_ON:  # it has its answer; the rest of its request is not waited for any longer
+            step(session)
+    elif session.phase == EXCHANGE and session.member_conn != NULL and session.member_conn.conn.out != NULL:
+        timer_set(thread, &conn.timer, thread.now_ms + session.timeout_client_ms)  # the member is what holds it up
     elif session.phase == EXCHANGE and not session.flags & REQUEST_DONE:
         if answer(session, 408, c'c', c'D') == GO_ON:
             step(session)
@@ -138,6 +145,8 @@ cdef void member_timer(Conn *conn) noexcept nogil:
     cdef int next
     if session.phase == CONNECTING:
         next = connect_outcome(session, session_retry(session, &HTTP_MEMBER))
+    elif session.phase == EXCHANGE and session.flags & RESPONSE_DONE and session.client.out == NULL:
+        next = finish(session)
     elif session.phase != EXCHANGE:
         drop_member(session)
         return

@@ -22,7 +22,7 @@ from amphorad.proxy.engine.runtime cimport (
 )
 from amphorad.proxy.engine.session cimport session_close, session_open
 from amphorad.proxy.engine.system cimport (
-    AF_INET, EAGAIN, ECONNABORTED, EFD_CLOEXEC, EFD_NONBLOCK, EINTR, EMFILE, ENFILE, ENOBUFS, ENOMEM, EPOLL_CLOEXEC,
+    AF_INET, EAGAIN, EBADF, EFD_CLOEXEC, EFD_NONBLOCK, EINVAL, EMFILE, ENFILE, ENOBUFS, ENOMEM, EPOLL_CLOEXEC,
     EPOLL_CTL_ADD, EPOLL_CTL_DEL, EPOLLERR, EPOLLET, EPOLLEXCLUSIVE, EPOLLHUP, EPOLLIN, EPOLLOUT, EPOLLRDHUP, SOCK_CLOEXEC,
     SOCK_NONBLOCK, accept4, add_i64, close, epoll_create1, epoll_ctl, epoll_event, epoll_wait, errno, eventfd,
     exchange_u32, iovec, load_i64, load_u32, now_us, ntohs, read, sockaddr, sockaddr_in, sockaddr_in6, sockaddr_storage,
@@ -214,8 +214,9 @@ cdef void sweep(Thread *thread) noexcept nogil:
     """Closes what should not be kept: idle clients of a removed listener (at the end: all), idle connections to removed members."""
     cdef Session *session = thread.sessions
     cdef Session *following
-    cdef Member **dropped = load_members(&thread.shared.dropped)
+    cdef Member **dropped
     store_u32(&thread.sweep, 0)
+    dropped = load_members(&thread.shared.dropped)  # after that store, or a newer request would be lost
     thread.accept_wanted = 1  # limits may have grown
     while session != NULL:
         following = session.next
@@ -254,6 +255,8 @@ cdef int admit(Thread *thread, Listener *listener, const ListenerConfig *config)
 cdef void withdraw(Thread *thread, Listener *listener) noexcept nogil:
     add_i64(&listener.slot.load.in_flight, -1)
     add_i64(&thread.shared.sessions, -1)
+    if load_u32(&listener.paused) or load_u32(&thread.shared.paused):
+        thread.accept_wanted = 1  # another thread may have been refused the place that was held here
 
 
 cdef void accept_from(Thread *thread, ListenerBind *bind) noexcept nogil:
@@ -263,6 +266,7 @@ cdef void accept_from(Thread *thread, ListenerBind *bind) noexcept nogil:
     cdef sockaddr_storage address
     cdef socklen_t length
     cdef int turn
+    cdef int error
     if bind.fd < 0 or config == NULL or listener.removed:
         return
     for turn in range(ACCEPTS):
@@ -271,13 +275,14 @@ cdef void accept_from(Thread *thread, ListenerBind *bind) noexcept nogil:
         length = sizeof(sockaddr_storage)
         arrival.fd = accept4(bind.fd, <sockaddr *>&address, &length, SOCK_NONBLOCK | SOCK_CLOEXEC)
         if arrival.fd < 0:
+            error = errno
             withdraw(thread, listener)
-            if errno == EMFILE or errno == ENFILE or errno == ENOBUFS or errno == ENOMEM:
+            if error == EMFILE or error == ENFILE or error == ENOBUFS or error == ENOMEM:
                 add_i64(<int64_t *>&thread.shared.accept_failures, 1)
                 store_u32(&listener.paused, 1)
                 thread.accept_retry_ms = thread.now_ms + ACCEPT_PAUSE_MS
                 return
-            if errno == EAGAIN:
+            if error == EAGAIN or error == EINVAL or error == EBADF:  # empty, or no longer listening
                 return
             continue  # this connection failed (accept(2), "Error handling"): the next one
         arrival.target = listener
@@ -357,6 +362,7 @@ cdef int hand_over(Thread *thread, const Handover *arrival) noexcept nogil:
         return 0
     lock_inbox(least)
     if least.inbox_count < INBOX_PLACES:
+        arrival.target.per_thread[thread.index].references += 1  # given back by the thread that takes it
         least.inbox[least.inbox_count] = arrival[0]
         least.inbox_count += 1
         done = 1
@@ -378,3 +384,4 @@ cdef void take_inbox(Thread *thread) noexcept nogil:
         store_u32(&thread.inbox_lock, 0)
         for index in range(count):
             begin(thread, &taken[index])
+            taken[index].target.per_thread[thread.index].references -= 1

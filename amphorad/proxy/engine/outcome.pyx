@@ -11,12 +11,12 @@ from amphorad.proxy.engine.board cimport (
     C_CLIENT_ABORTS, C_DENIED, C_MEMBER_ABORTS, C_REQUEST_ERRORS, C_RESPONSE_ERRORS, C_RESPONSES_1XX, C_RESPONSES_OTHER,
     C_RETRIES, latency_bucket,
 )
-from amphorad.proxy.engine.conn cimport BROKEN, conn_finish, conn_write
+from amphorad.proxy.engine.conn cimport BROKEN, conn_finish, conn_receive, conn_write
 from amphorad.proxy.engine.member_conn cimport member_conn_close, member_conn_give_idle
 from amphorad.proxy.engine.memory cimport block_give, timer_set
 from amphorad.proxy.engine.request cimport request_send
 from amphorad.proxy.engine.runtime cimport (
-    CONNECTING, EXCHANGE, KEEP_CLIENT, LINGERING, MEMBER_KEEPS, MEMBER_STOPPED_READING, READABLE, REPLAYABLE, REQUEST_DONE,
+    CLIENT_CLOSES, CONNECTING, EXCHANGE, KEEP_CLIENT, LINGERING, MEMBER_KEEPS, MEMBER_STOPPED_READING, READABLE, REPLAYABLE, REQUEST_DONE,
     REQUEST_HEAD, RESPONSE_DONE, RESPONSE_STARTED, UNCHUNK, MemberConn, Thread,
 )
 from amphorad.proxy.engine.session cimport (
@@ -93,12 +93,20 @@ cdef int finish(Session *session) noexcept nogil:
     return GO_ON
 
 
+cdef int nothing_unread(Session *session) noexcept nogil:
+    """Whether the client's socket is empty. One that asked for the close sends nothing after it."""
+    cdef uint8_t probe
+    if session.flags & CLIENT_CLOSES and not session.client.flags & READABLE:
+        return 1
+    return conn_receive(&session.client, &probe, 1) <= 0
+
+
 cdef int close_gently(Session *session) noexcept nogil:
     """Closes so that the client gets the last answer: with unread bytes in the socket, close() would reset it."""
     cdef Thread *thread = session.client.thread
     drop_member(session)
     session_leave_member(session)
-    if not session.client.flags & READABLE and session.flags & REQUEST_DONE and session.pending == NULL:
+    if session.flags & REQUEST_DONE and session.pending == NULL and nothing_unread(session):
         session_close(session)
         return STOP
     if session_listens(session) != 0 or conn_finish(&session.client) != 0:
@@ -156,6 +164,8 @@ cdef int abort(Session *session, char cause, char stage) noexcept nogil:
         count_event(session, C_CLIENT_ABORTS)
     elif cause == c'S' or cause == c's':
         count_event(session, C_MEMBER_ABORTS)
+    if session.flags & RESPONSE_STARTED and session.status:
+        count_exchange(session)
     if session.log != NULL:
         log_end(session)
     session_close(session)
@@ -182,6 +192,7 @@ cdef int member_died(Session *session) noexcept nogil:
         if session.flags & REPLAYABLE and session.request != NULL:
             # it closed while the request was on its way (RFC 9112 9.3.1): once more on a fresh connection
             drop_member(session)
+            session.flags &= ~<unsigned int>MEMBER_STOPPED_READING
             member_row(session).counters[C_RETRIES] += 1
             pool_row(session).counters[C_RETRIES] += 1
             return connect_outcome(session, session_connect(session, &HTTP_MEMBER, 0))

@@ -10,19 +10,20 @@ from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdio cimport snprintf
 from libc.string cimport memcmp, memcpy, memset
 
-from amphorad.proxy.engine.board cimport C_REQUESTS
+from amphorad.proxy.engine.board cimport C_BYTES_IN, C_REQUESTS
 from amphorad.proxy.engine.conn cimport (
     BROKEN, END_OF_STREAM, conn_flush, conn_queue, conn_receive, conn_stash, conn_transmit, conn_write,
 )
 from amphorad.proxy.engine.memory cimport block_data, block_give, block_take, timer_set
 from amphorad.proxy.engine.outcome cimport GO_ON, HTTP_MEMBER, STOP, abort, answer, connect_outcome, drop_member
 from amphorad.proxy.engine.runtime cimport (
-    AT_EOF, BOUND_CONNECTION, CONNECTING, EXCHANGE, HEAD_BYTES, HEAD_TIMED, HEADROOM, INSERT_DESTINATION_PORT, KEEP_CLIENT,
+    AT_EOF, BOUND_CONNECTION, CLIENT_CLOSES, CONNECTING, EXCHANGE, HEAD_BYTES, HEAD_TIMED, HEADROOM,
+    INSERT_DESTINATION_PORT, KEEP_CLIENT,
     MEMBER_STOPPED_READING, OFFERED_UPGRADE, READABLE, REGISTERED, REPLAYABLE, REQUEST_DONE, WRITABLE, Block, Conn, Insertion,
     ListenerBind, ListenerConfig, PoolView, Thread, load_config, load_view,
 )
 from amphorad.proxy.engine.session cimport (
-    count_in, listener_row, pool_row, session_close, session_connect, session_listens, session_set_pool,
+    count_in, listener_row, member_row, pool_row, session_close, session_connect, session_listens, session_set_pool,
     session_take_bound,
 )
 from amphorad.proxy.engine.system cimport AF_INET6, inet_ntop
@@ -107,6 +108,8 @@ cdef int request_read_head(Session *session) noexcept nogil:
             # complete within `timeout client` of its first byte, however slowly the rest drips in
             session.flags |= HEAD_TIMED
             timer_set(thread, &client.timer, thread.now_ms + session.timeout_client_ms)
+        if client.flags & READABLE:
+            conn_queue(client)  # a full read, or the end of the stream is near: no other event will tell
         return wait_for_client(session)
     return refuse(session, <uint16_t>-result)
 
@@ -154,8 +157,7 @@ cdef int begin(Session *session, uint8_t *data, uint32_t length) noexcept nogil:
     listener_row(session).counters[C_REQUESTS] += 1
     if config.log_format != NULL:
         log_begin(session, config, data, head.start_line_end - 2)
-    if not head.flags & WANTS_CLOSE:
-        session.flags |= KEEP_CLIENT
+    session.flags |= CLIENT_CLOSES if head.flags & WANTS_CLOSE else KEEP_CLIENT
     if head.flags & WANTS_UPGRADE:
         session.flags |= OFFERED_UPGRADE
     if head.flags & BINDS_AUTHENTICATION:
@@ -176,6 +178,10 @@ cdef int begin(Session *session, uint8_t *data, uint32_t length) noexcept nogil:
     if view == NULL:
         return answer(session, 503, c'S', c'C')
     pool_row(session).counters[C_REQUESTS] += 1
+    session.head_bytes = head.length + <uint32_t>taken
+    pool_row(session).counters[C_BYTES_IN] += session.head_bytes
+    if session.log != NULL:
+        session.log.bytes_in = session.head_bytes
     session.timeout_member_ms = view.timeout_member_ms
     if compose(session, view, data, head, data + head.length, <uint32_t>taken) != 0:
         return answer(session, 500, c'R', c'R')
@@ -218,6 +224,7 @@ cdef int64_t frame_body(Session *session, const Head *head, const uint8_t *data,
     if done:
         session.flags |= REQUEST_DONE
     session.body_received = <uint64_t>taken
+    session.rate_from_ms = session.client.thread.now_ms
     return taken
 
 
@@ -335,6 +342,8 @@ cdef int request_send(Session *session) noexcept nogil:
     cdef int64_t count
     session.phase = EXCHANGE
     session.member_conn.uses += 1
+    member_row(session).counters[C_REQUESTS] += 1
+    member_row(session).counters[C_BYTES_IN] += session.head_bytes
     if session.flags & BOUND_CONNECTION:
         session.member_conn.is_bound = 1
     timer_set(thread, &member.timer, thread.now_ms + session.timeout_member_ms)
@@ -354,12 +363,12 @@ cdef int request_send(Session *session) noexcept nogil:
 
 
 cdef int body_overdue_ms(Session *session, uint64_t *deadline) noexcept nogil:
-    """The deadline for the next body bytes: inactivity, and the minimum rate counted from the request's begin."""
+    """The deadline for the next body bytes: inactivity, and the minimum rate while nobody but the client held it up."""
     cdef Thread *thread = session.client.thread
     cdef uint64_t by_rate
     deadline[0] = thread.now_ms + session.timeout_client_ms
     if session.minimum_body_rate:
-        by_rate = ((session.start_us - thread.epoch_us) // 1000 + session.timeout_client_ms
+        by_rate = (session.rate_from_ms + session.timeout_client_ms
                    + session.body_received * 1000 // session.minimum_body_rate)
         if by_rate < deadline[0]:
             deadline[0] = by_rate
@@ -388,6 +397,10 @@ cdef int request_pump(Session *session) noexcept nogil:
             if flushed == BROKEN:
                 return stopped_reading(session)
             timer_set(thread, &member.timer, thread.now_ms + session.timeout_member_ms)
+            if not session.flags & REQUEST_DONE:  # the member held it up: the client's time begins anew
+                session.rate_from_ms = thread.now_ms
+                session.body_received = 0
+                timer_set(thread, &client.timer, thread.now_ms + session.timeout_client_ms)
             if flushed == 0:
                 return GO_ON
         if session.flags & REQUEST_DONE:

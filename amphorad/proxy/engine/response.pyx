@@ -18,7 +18,8 @@ from amphorad.proxy.engine.outcome cimport GO_ON, STOP, abort, answer, finish, m
 from amphorad.proxy.engine.relay cimport relay_start
 from amphorad.proxy.engine.runtime cimport (
     AT_EOF, COMPOSE_BYTES, FAILED, HEAD_BYTES, HEADROOM, KEEP_CLIENT, MEMBER_KEEPS, MEMBER_STOPPED_READING,
-    OFFERED_UPGRADE, PEER_CLOSED, READABLE, REGISTERED, REPLAYABLE, REQUEST_DONE, RESPONSE_DONE, RESPONSE_STARTED, SPLICE_RESPONSE, UNCHUNK, WRITABLE, Block, Conn, PoolView, Thread,
+    OFFERED_UPGRADE, PEER_CLOSED, READABLE, REGISTERED, REPLAYABLE, REQUEST_DONE, RESPONSE_DONE, RESPONSE_STARTED,
+    SCRATCH_BYTES, SPLICE_RESPONSE, UNCHUNK, WRITABLE, Block, Conn, PoolView, Thread,
     load_view,
 )
 from amphorad.proxy.engine.session cimport count_event, count_out, session_listens
@@ -35,6 +36,7 @@ cdef enum:
     SPLICE_FROM = 65536         # bytes left of a body from which splicing pays
     FIRST_WINDOW_LOG2 = 14
     SHORT_WINDOW_LOG2 = 12      # first read of a response when the last one was spliced: less to copy
+    NEVER_MS = 0x0fffffffffffffff
     NO_SPLICE = 200             # a `splice_after` from here on means never
 
 
@@ -53,12 +55,14 @@ cdef int response_pump(Session *session) noexcept nogil:
             flushed = conn_flush(client)
             if flushed == BROKEN:
                 return abort(session, c'C', c'D')
-            # also when it took a part only: `timeout client` is about inactivity
-            timer_set(thread, &client.timer, thread.now_ms + session.timeout_client_ms)
             if flushed == 0:
+                # it took a part: `timeout client` is about inactivity
+                timer_set(thread, &client.timer, thread.now_ms + session.timeout_client_ms)
                 return wait_for_client(session)
+            if session.flags & REQUEST_DONE:
+                client.timer.deadline = NEVER_MS
         if session.flags & RESPONSE_DONE:
-            return STOP if member_reads_on(session) else finish(session)
+            return wait_for_upload(session) if member_reads_on(session) else finish(session)
         if session.member_conn == NULL:
             return STOP
         member = &session.member_conn.conn
@@ -87,13 +91,25 @@ cdef int member_reads_on(Session *session) noexcept nogil:
 
 
 cdef int wait_for_client(Session *session) noexcept nogil:
-    """The client takes no more for now; it has `timeout client` to go on."""
-    cdef Thread *thread = session.client.thread
+    """The client takes no more for now."""
     if not session.client.flags & REGISTERED and session_listens(session) != 0:
         return abort(session, c'R', c'D')
-    if session.client.timer.deadline > thread.now_ms + session.timeout_client_ms:
-        timer_set(thread, &session.client.timer, thread.now_ms + session.timeout_client_ms)
     return STOP
+
+
+cdef int wait_for_upload(Session *session) noexcept nogil:
+    """The client has its answer; what is left of its request has a short time to follow."""
+    cdef Thread *thread = session.client.thread
+    if session.client.timer.deadline > thread.now_ms + thread.shared.linger_ms:
+        timer_set(thread, &session.client.timer, thread.now_ms + thread.shared.linger_ms)
+    return STOP
+
+
+cdef inline void give_client_time(Session *session) noexcept nogil:
+    """`timeout client` begins anew when the client has to take something, or may go on with its request."""
+    cdef Thread *thread = session.client.thread
+    if session.client.out != NULL or session.client.pipe != NULL or not session.flags & REQUEST_DONE:
+        timer_set(thread, &session.client.timer, thread.now_ms + session.timeout_client_ms)
 
 
 cdef int read_head(Session *session) noexcept nogil:
@@ -103,14 +119,18 @@ cdef int read_head(Session *session) noexcept nogil:
     cdef uint8_t *buffer = thread.scratch + HEADROOM
     cdef uint32_t length = 0
     cdef uint32_t scanned = 0
+    cdef uint64_t room
     cdef int64_t count
+    cdef int filled
     cdef int result
     if session.response != NULL:
         length = session.response.length
         memcpy(buffer, block_data(session.response), length)
-    count = conn_receive(member, buffer + length, <uint64_t>1 << member.window)
+    room = SCRATCH_BYTES - length
+    count = conn_receive(member, buffer + length, room if room >> member.window == 0 else <uint64_t>1 << member.window)
     if count == WOULD_BLOCK:
         return PUMP
+    filled = length + count == SCRATCH_BYTES or count == <int64_t>1 << member.window
     if count == END_OF_STREAM or count == BROKEN:
         return member_died(session)
     length += <uint32_t>count
@@ -132,7 +152,7 @@ cdef int read_head(Session *session) noexcept nogil:
         session.response = NULL
     if thread.head.status == 101:
         return switch_protocols(session, buffer, length)
-    return begin_response(session, buffer, length)
+    return begin_response(session, buffer, length, filled)
 
 
 cdef int keep_response(Session *session, const uint8_t *data, uint32_t length) noexcept nogil:
@@ -191,8 +211,8 @@ cdef int switch_protocols(Session *session, uint8_t *data, uint32_t length) noex
     return STOP
 
 
-cdef int begin_response(Session *session, uint8_t *data, uint32_t length) noexcept nogil:
-    """A final head is at `data`: decide what follows it, rewrite it, and send."""
+cdef int begin_response(Session *session, uint8_t *data, uint32_t length, int filled) noexcept nogil:
+    """A final head is at `data`: decide what follows it, rewrite it, and send. `filled`: more waits to be read."""
     cdef Thread *thread = session.client.thread
     cdef Head *head = &thread.head
     cdef PoolView *view = load_view(&session.pool.view)
@@ -245,7 +265,7 @@ cdef int begin_response(Session *session, uint8_t *data, uint32_t length) noexce
         session.flags |= SPLICE_RESPONSE
     # the composed head goes right in front of the body; HEADROOM covers what it may be longer than the received one
     memcpy(body - written, thread.compose, written)
-    return pass_on(session, body - written, written + taken)
+    return pass_on(session, body - written, written + taken, filled and is_spliced(session))
 
 
 cdef inline int is_spliced(const Session *session) noexcept nogil:
@@ -266,6 +286,7 @@ cdef int read_body(Session *session) noexcept nogil:
                 session.flags |= RESPONSE_DONE
             count_out(session, <uint64_t>count)
             progress(session)
+            give_client_time(session)
             return PUMP
         if count == BROKEN and not member.flags & AT_EOF:
             return abort(session, c'C', c'D')
@@ -285,7 +306,7 @@ cdef int read_body(Session *session) noexcept nogil:
     taken = take_body(session, buffer, <uint64_t>count)
     if taken < 0:
         return abort(session, c'P', c'D')
-    return pass_on(session, buffer, taken)
+    return pass_on(session, buffer, taken, 0)
 
 
 cdef int64_t take_body(Session *session, uint8_t *data, uint64_t length) noexcept nogil:
@@ -330,9 +351,9 @@ cdef void progress(Session *session) noexcept nogil:
         timer_set(thread, &session.member_conn.conn.timer, thread.now_ms + session.timeout_member_ms)
 
 
-cdef int pass_on(Session *session, const uint8_t *data, int64_t length) noexcept nogil:
-    cdef int more = is_spliced(session)
-    if more:
+cdef int pass_on(Session *session, const uint8_t *data, int64_t length, int more) noexcept nogil:
+    """Sends bytes to the client. `more`: others follow at once, the kernel may wait for them to fill its segments."""
+    if is_spliced(session):
         session.member_conn.conn.window = SHORT_WINDOW_LOG2
     elif session.member_conn.conn.window < FIRST_WINDOW_LOG2:
         session.member_conn.conn.window = FIRST_WINDOW_LOG2
@@ -340,4 +361,5 @@ cdef int pass_on(Session *session, const uint8_t *data, int64_t length) noexcept
     progress(session)
     if length and conn_write(&session.client, data, <uint64_t>length, more) == BROKEN:
         return abort(session, c'C', c'D')
+    give_client_time(session)
     return PUMP

@@ -73,11 +73,9 @@ cdef enum:                      # Session.flags
     HEAD_TIMED = 256            # the request head's own deadline is armed
     OFFERED_UPGRADE = 512
     BOUND_CONNECTION = 1024     # authentication is bound to the member connection: it serves this session only
-    LOGGED = 2048
-    SPLICE_REQUEST = 4096
+    CLIENT_CLOSES = 2048        # the client asked for the connection's end
     SPLICE_RESPONSE = 8192
     MEMBER_STOPPED_READING = 16384
-    COUNTED = 32768             # holds a place in its member's in_flight
 
 cdef struct Block:              # memory while data is stuck; the bytes follow the struct
     Block *next
@@ -167,7 +165,9 @@ cdef struct Session:
     ChunkDecoder request_chunks
     ChunkDecoder response_chunks
     uint64_t start_us
-    uint64_t body_received      # of the request, for the minimum rate
+    uint64_t body_received      # of the request since `rate_from_ms`, for the minimum rate
+    uint64_t rate_from_ms
+    uint64_t head_bytes         # of the request as received, with what came along of the body
     uint32_t timeout_client_ms
     uint32_t timeout_member_ms
     uint32_t minimum_body_rate

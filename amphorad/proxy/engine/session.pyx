@@ -7,7 +7,7 @@ when the member is about to come back), preferring members that have not failed 
 usable member the same one is tried again after a pause of min(timeout connect, 1 s), as HAProxy does.
 """
 
-from libc.stdint cimport int32_t, uint32_t, uint64_t
+from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
 from libc.stdlib cimport malloc
 from libc.string cimport memset
 
@@ -21,13 +21,16 @@ from amphorad.proxy.engine.member_conn cimport (
 )
 from amphorad.proxy.engine.memory cimport block_give, timer_set
 from amphorad.proxy.engine.runtime cimport (
-    COUNTED, DEAD, READABLE, WAITING, WRITABLE, Member, MemberConn, load_view,
+    DEAD, READABLE, WAITING, WRITABLE, ListenerConfig, Member, MemberConn, load_config, load_view,
 )
-from amphorad.proxy.engine.system cimport add_i64, load_u32
+from amphorad.proxy.engine.system cimport (
+    EADDRNOTAVAIL, EMFILE, ENFILE, ENOBUFS, ENOMEM, add_i64, errno, load_i64, load_u32,
+)
 
 cdef enum:
     PAUSE_MS = 1000
     RECENT_US = 1000000
+    ORPHAN_CONNECT_MS = 5000    # when the pool was removed meanwhile
 
 
 cdef void session_free(Conn *conn) noexcept nogil:
@@ -110,15 +113,22 @@ cdef void session_set_pool(Session *session, Pool *pool) noexcept nogil:
 
 
 cdef void session_set_member(Session *session, Member *member) noexcept nogil:
+    cdef int64_t now = load_i64(&member.slot.load.in_flight)
     session.member = member
-    session.flags |= COUNTED
     member.per_thread[session.client.thread.index].references += 1
+    if now > member.slot.max_current:
+        member.slot.max_current = now
+    now = add_i64(&session.pool.slot.load.in_flight, 1)
+    if now > session.pool.slot.max_current:
+        session.pool.slot.max_current = now
 
 
 cdef void session_take_bound(Session *session) noexcept nogil:
     """Counts the session in at the member that its bound connection leads to."""
+    cdef PoolView *view = load_view(&session.pool.view)
     add_i64(&session.member_conn.member.slot.load.in_flight, 1)
     session_set_member(session, session.member_conn.member)
+    session.retries_left = view.retries if view != NULL else 0
 
 
 cdef void session_leave_member(Session *session) noexcept nogil:
@@ -126,9 +136,9 @@ cdef void session_leave_member(Session *session) noexcept nogil:
     if session.member == NULL:
         return
     add_i64(&session.member.slot.load.in_flight, -1)
+    add_i64(&session.pool.slot.load.in_flight, -1)
     session.member.per_thread[session.client.thread.index].references -= 1
     session.member = NULL
-    session.flags &= ~<unsigned int>COUNTED
 
 
 cdef int choose(Session *session, PoolView *view, Member *failed) noexcept nogil:
@@ -177,13 +187,29 @@ cdef int attempt(Session *session, const ConnKind *kind, int may_reuse) noexcept
             return ATTEMPT_REUSED
     member_conn = member_conn_open(thread, session.member, kind)
     if member_conn == NULL:
+        if errno == EMFILE or errno == ENFILE or errno == ENOBUFS or errno == ENOMEM or errno == EADDRNOTAVAIL:
+            return wait_for_resources(session)
         return session_retry(session, kind)
     member_conn.session = session
     session.member_conn = member_conn
     view = load_view(&session.pool.view)
-    if view != NULL:
-        timer_set(thread, &member_conn.conn.timer, thread.now_ms + view.timeout_connect_ms)
+    timer_set(
+        thread, &member_conn.conn.timer, thread.now_ms + (view.timeout_connect_ms if view != NULL else ORPHAN_CONNECT_MS)
+    )
     return ATTEMPT_STARTED
+
+
+cdef int wait_for_resources(Session *session) noexcept nogil:
+    """This machine lacks something (descriptors, ports, memory): no fault of the member, which is tried again."""
+    cdef Thread *thread = session.client.thread
+    add_i64(<int64_t *>&thread.shared.accept_failures, 1)
+    if session.retries_left == 0:
+        session_leave_member(session)
+        return ATTEMPT_FAILED
+    session.retries_left -= 1
+    session.phase = WAITING
+    timer_set(thread, &session.client.timer, thread.now_ms + PAUSE_MS)
+    return ATTEMPT_WAITING
 
 
 cdef int session_connect(Session *session, const ConnKind *kind, int may_reuse) noexcept nogil:
@@ -200,6 +226,16 @@ cdef int session_connect(Session *session, const ConnKind *kind, int may_reuse) 
     return attempt(session, kind, may_reuse)
 
 
+cdef int reroute(Session *session, const ConnKind *kind) noexcept nogil:
+    """The pool was removed while the session waited for one of its members: on to the listener's present pool."""
+    cdef ListenerConfig *config = load_config(&session.listener.config)
+    session_leave_member(session)
+    session_set_pool(session, config.default_pool)
+    if session.pool == NULL or load_view(&session.pool.view) == NULL:
+        return ATTEMPT_FAILED
+    return session_connect(session, kind, 0)
+
+
 cdef int session_retry(Session *session, const ConnKind *kind) noexcept nogil:
     """After a failed connection: another member, the same one after a pause, or no more. Returns an `Attempt`."""
     cdef Thread *thread = session.client.thread
@@ -212,7 +248,9 @@ cdef int session_retry(Session *session, const ConnKind *kind) noexcept nogil:
     failed.failed_us = thread.now_us
     member_row(session).counters[C_CONNECT_ERRORS] += 1
     pool_row(session).counters[C_CONNECT_ERRORS] += 1
-    if session.retries_left == 0 or view == NULL:
+    if view == NULL:
+        return reroute(session, kind)
+    if session.retries_left == 0:
         session_leave_member(session)
         return ATTEMPT_FAILED
     session.retries_left -= 1

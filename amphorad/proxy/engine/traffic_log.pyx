@@ -125,13 +125,14 @@ cdef void log_flush(Thread *thread) noexcept nogil:
     cdef mmsghdr[64] messages
     cdef uint32_t index
     cdef int sent
+    cdef int32_t log_socket = thread.shared.log_socket
     if thread.log_lines == 0:
         return
     memset(messages, 0, sizeof(mmsghdr) * thread.log_lines)
     for index in range(thread.log_lines):
         messages[index].msg_hdr.msg_iov = &thread.log_vectors[index]
         messages[index].msg_hdr.msg_iovlen = 1
-    sent = sendmmsg(thread.shared.log_socket, messages, thread.log_lines, MSG_DONTWAIT | MSG_NOSIGNAL)
+    sent = sendmmsg(log_socket, messages, thread.log_lines, MSG_DONTWAIT | MSG_NOSIGNAL)
     if sent < 0:
         sent = 0
     if <uint32_t>sent < thread.log_lines:
