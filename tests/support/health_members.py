@@ -197,9 +197,11 @@ class HealthMembers:
             await self._behaviours[port](recorded, writer)
         except (ConnectionError, asyncio.IncompleteReadError, asyncio.LimitOverrunError, asyncio.CancelledError):
             pass
+        except RuntimeError:
+            pass  # uvloop's word for a transport that is closed
         finally:
             writer.close()
-            with contextlib.suppress(OSError, asyncio.CancelledError, ssl.SSLError):
+            with contextlib.suppress(OSError, RuntimeError, asyncio.CancelledError, ssl.SSLError):
                 await writer.wait_closed()
 
 
