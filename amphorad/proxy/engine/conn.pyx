@@ -39,7 +39,7 @@ cdef int conn_open(Conn *conn, Thread *thread, int fd, const ConnKind *kind) noe
 cdef int conn_register(Conn *conn) noexcept nogil:
     """Puts the socket into the epoll set, once. -1 when the kernel has no memory for it."""
     cdef epoll_event event
-    if conn.flags & REGISTERED:
+    if conn.flags & REGISTERED or conn.fd < 0:
         return 0
     event.events = EPOLLIN | EPOLLOUT | EPOLLRDHUP | <unsigned int>EPOLLET
     event.data.ptr = conn

@@ -179,6 +179,8 @@ cdef void dispatch(Thread *thread, epoll_event *event) noexcept nogil:
         flags |= PEER_CLOSED | READABLE
     if events & EPOLLERR:
         flags |= FAILED | READABLE | WRITABLE
+    if conn.transport != NULL:
+        flags |= READABLE | WRITABLE
     conn.flags |= flags
     conn.kind.on_ready(conn)
 
