@@ -1,2 +1,3 @@
 """amphorad: a userspace load balancer data plane for OpenStack Octavia."""
+
 __version__ = "0.1.0"

@@ -151,7 +151,9 @@ class Supervisor:
             AlreadyRunning, NotStarted.
         """
         name = str(self._options.file)
-        wanted = read_configuration(self._read_file(self._options.file), name, self._options.escaping, self._options.algorithms)
+        wanted = read_configuration(
+            self._read_file(self._options.file), name, self._options.escaping, self._options.algorithms
+        )
         self._take_state_directory()
         self._sockets.prepare(wanted)
         self._board = Board.create(self._options.threads or wanted.threads or len(os.sched_getaffinity(0)))

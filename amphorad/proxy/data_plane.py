@@ -506,7 +506,9 @@ def _require_carried_out(listener: Listener, pool: Pool) -> None:
             raise ConfigError(f"pool {pool.id} of listener {listener.id}: {what} is not supported yet")
     if listener.tls is not None or listener.policies or listener.hsts or listener.is_prometheus:
         raise ConfigError(f"listener {listener.id}: TLS, L7 policies, HSTS and PROMETHEUS are not supported yet")
-    if pool.algorithm == Algorithm.WEIGHTED_ROUND_ROBIN and any(member.weight > WEIGHT_LIMIT for member in pool.members):
+    if pool.algorithm == Algorithm.WEIGHTED_ROUND_ROBIN and any(
+        member.weight > WEIGHT_LIMIT for member in pool.members
+    ):
         raise ConfigError(f"pool {pool.id}: weights are at most {WEIGHT_LIMIT}")
 
 

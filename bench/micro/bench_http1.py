@@ -29,7 +29,9 @@ BROWSER = (
     b"Priority: u=0, i\r\n"
     b"Cache-Control: max-age=0\r\n\r\n"
 )
-SMALL = b"GET / HTTP/1.1\r\nHost: www.example.com\r\nUser-Agent: curl/8.5.0\r\nAccept: */*\r\nX-Request-Id: 1234\r\n\r\n"
+SMALL = (
+    b"GET / HTTP/1.1\r\nHost: www.example.com\r\nUser-Agent: curl/8.5.0\r\nAccept: */*\r\nX-Request-Id: 1234\r\n\r\n"
+)
 RESPONSE = (
     b"HTTP/1.1 200 OK\r\nServer: nginx/1.22.1\r\nDate: Tue, 05 Nov 2024 10:00:00 GMT\r\nContent-Type: text/html\r\n"
     b"Content-Length: 612\r\nLast-Modified: Mon, 04 Nov 2024 10:00:00 GMT\r\nConnection: keep-alive\r\n"

@@ -27,7 +27,9 @@ SEEDS = [
     b"POST /a?b=c HTTP/1.1\r\nHost: www.example.com:8080\r\nContent-Length: 5\r\nConnection: keep-alive\r\n\r\nhello",
     b"POST http://h/a HTTP/1.1\r\nHost: h:80\r\nTransfer-Encoding: chunked\r\nConnection: close, X-Hop\r\nX-Hop: 1\r\n\r\n",
     b"\r\nGET /chat HTTP/1.1\r\nHost: [2001:db8::1]:80\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nCookie: a=b; c=d\r\n\r\n",
-    b"OPTIONS * HTTP/1.0\r\nExpect: 100-continue\r\nX-Long: " + b"v" * 70 + b"\r\nTE: trailers\r\nKeep-Alive: 5\r\n\r\n",
+    b"OPTIONS * HTTP/1.0\r\nExpect: 100-continue\r\nX-Long: "
+    + b"v" * 70
+    + b"\r\nTE: trailers\r\nKeep-Alive: 5\r\n\r\n",
     b"GET http://192.0.2.1?x HTTP/1.1\r\nHost: 192.0.2.1\r\nAuthorization: NTLM abc\r\nAccept: */*\t \r\nEmpty:\r\n\r\n",
     b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nServer: x\r\nSet-Cookie: a=b\r\n\r\nhello",
     b"HTTP/1.0 404\r\nConnection: keep-alive\r\nContent-Length: 0\r\nWWW-Authenticate: Basic, NTLM\r\n\r\n",
@@ -184,7 +186,9 @@ def run(seconds: float, seed: int) -> int:
             if is_chunks:
                 check_chunks(rng, data)
             else:
-                check_head(rng, data, is_request=not data.startswith(b"HTTP") if rng.random() < 0.95 else rng.random() < 0.5)
+                check_head(
+                    rng, data, is_request=not data.startswith(b"HTTP") if rng.random() < 0.95 else rng.random() < 0.5
+                )
         except AssertionError as error:
             raise AssertionError(f"seed={seed} execution={executions} input={data!r}") from error
         executions += 1

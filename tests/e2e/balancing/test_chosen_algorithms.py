@@ -58,9 +58,7 @@ def test_algorithm_of_an_installed_package_is_used_by_name(tmp_path: Path, ports
 def test_algorithm_is_replaced_only_where_the_file_asks_for_the_old_one(tmp_path: Path, ports: list[int]) -> None:
     hashed, rotating = free_port(), free_port()
     members = [member(each) for each in ports]
-    text = lb_file(
-        listener("hashed", hashed, members, balance="source"), listener("rotating", rotating, members)
-    )
+    text = lb_file(listener("hashed", hashed, members, balance="source"), listener("rotating", rotating, members))
 
     with Served(tmp_path, text, "--threads", "1", "--algorithm", "source_ip_hash=maglev") as served:
         assert len(set(names_of(hashed, 5, source="127.0.0.9"))) == 1

@@ -36,7 +36,9 @@ def test_connection_options_become_flags(version: str, values: list[str], expect
     assert parse_response_ok(response("Content-Length: 5", *lines, start=f"HTTP/{version} 200 OK")).flags == expected
 
 
-@pytest.mark.parametrize("value", ["a b", "close keep-alive", "a;b", "a=b", '"close"', "(close)", "a/b", "close\x80", "a, @"])
+@pytest.mark.parametrize(
+    "value", ["a b", "close keep-alive", "a;b", "a=b", '"close"', "(close)", "a/b", "close\x80", "a, @"]
+)
 def test_connection_that_is_no_token_list_is_400(value: str) -> None:
     assert parse_request_head(request(f"Connection: {value}")).result == BAD
     assert parse_response_head(response(f"Connection: {value}")).result == BAD
@@ -51,7 +53,15 @@ def test_connection_option_count_is_limited() -> None:
 
 def test_hop_by_hop_fields_are_dropped_by_name() -> None:
     """RFC 9110 7.6.1."""
-    lines = ["Keep-Alive: 5", "Proxy-Connection: close", "TE: trailers", "Upgrade: x", "Connection: x", "Trailer: X-Sum", "A: b"]
+    lines = [
+        "Keep-Alive: 5",
+        "Proxy-Connection: close",
+        "TE: trailers",
+        "Upgrade: x",
+        "Connection: x",
+        "Trailer: X-Sum",
+        "A: b",
+    ]
 
     assert kept(parse_ok(request(*lines))) == [b"host", b"trailer", b"a"]
     assert kept(parse_response_ok(response(*lines))) == [b"trailer", b"a"]
@@ -72,7 +82,9 @@ def test_nominated_fields_are_dropped(position: str) -> None:
     assert kept(parse_response_ok(response(*lines))) == [b"x-three", b"x-hops"]
 
 
-@pytest.mark.parametrize("name", ["Host", "HOST", "content-length", "Content-Length", "transfer-encoding", "Transfer-Encoding"])
+@pytest.mark.parametrize(
+    "name", ["Host", "HOST", "content-length", "Content-Length", "transfer-encoding", "Transfer-Encoding"]
+)
 def test_nominating_what_frames_or_routes_is_400_in_requests(name: str) -> None:
     assert parse_request_head(request(f"Connection: close, {name}")).result == BAD
     assert parse_request_head(request("Connection: close", f"Connection: {name}", "Content-Length: 1")).result == BAD
@@ -145,7 +157,9 @@ def test_response_101_with_upgrade_is_flagged_and_keeps_it() -> None:
     assert (head.flags, kept(head), head.body) == ({"upgrade"}, [b"upgrade"], "none")
 
 
-@pytest.mark.parametrize("start", ["HTTP/1.1 200 OK", "HTTP/1.1 426 Upgrade Required", "HTTP/1.0 101 x", "HTTP/1.1 100 x"])
+@pytest.mark.parametrize(
+    "start", ["HTTP/1.1 200 OK", "HTTP/1.1 426 Upgrade Required", "HTTP/1.0 101 x", "HTTP/1.1 100 x"]
+)
 def test_response_other_than_101_does_not_upgrade(start: str) -> None:
     head = parse_response_ok(response("Connection: upgrade", "Upgrade: websocket", start=start))
 
@@ -158,7 +172,9 @@ def test_response_101_without_upgrade_is_not_flagged() -> None:
 
 
 @pytest.mark.parametrize("name", ["WWW-Authenticate", "Proxy-Authenticate"])
-@pytest.mark.parametrize("value", ["NTLM", "ntlm TlRM", "Negotiate", "NEGOTIATE abc", "Basic realm=x, NTLM", "Basic,Negotiate"])
+@pytest.mark.parametrize(
+    "value", ["NTLM", "ntlm TlRM", "Negotiate", "NEGOTIATE abc", "Basic realm=x, NTLM", "Basic,Negotiate"]
+)
 def test_response_connection_bound_authentication_is_flagged(name: str, value: str) -> None:
     """RFC 4559 section 6."""
     assert "binds" in parse_response_ok(response(f"{name}: {value}")).flags

@@ -43,7 +43,10 @@ CODINGS_UNKNOWN = [
 
 @pytest.mark.parametrize("value", ["1", "5", "10", "999999", "1152921504606846976"])
 def test_content_length_valid_frames_the_body(value: str) -> None:
-    for head in (parse_ok(request(f"Content-Length: {value}", start=POST)), parse_response_ok(response(f"Content-Length: {value}"))):
+    for head in (
+        parse_ok(request(f"Content-Length: {value}", start=POST)),
+        parse_response_ok(response(f"Content-Length: {value}")),
+    ):
         assert (head.body, head.content_length) == ("length", int(value))
         assert b"content-length" in kept(head)
 
@@ -118,7 +121,9 @@ def test_transfer_encoding_twice_is_400(first: str, second: str) -> None:
 @pytest.mark.parametrize("length", ["0", "5"])
 @pytest.mark.parametrize("length_first", [True, False])
 @pytest.mark.parametrize("version", ["1.0", "1.1"])
-def test_transfer_encoding_with_content_length_is_400(coding: str, length: str, length_first: bool, version: str) -> None:
+def test_transfer_encoding_with_content_length_is_400(
+    coding: str, length: str, length_first: bool, version: str
+) -> None:
     """CL.TE and TE.CL; RFC 9112 6.1 and 6.3 allow to refuse."""
     lines = [f"Transfer-Encoding: {coding}", f"Content-Length: {length}"]
     if length_first:
@@ -156,7 +161,15 @@ def test_framing_field_in_disguise_is_400(line: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["content_length", "Content_Length", "CONTENT_LENGTH", "transfer_encoding", "Transfer_Encoding", "TRANSFER_ENCODING"]
+    "name",
+    [
+        "content_length",
+        "Content_Length",
+        "CONTENT_LENGTH",
+        "transfer_encoding",
+        "Transfer_Encoding",
+        "TRANSFER_ENCODING",
+    ],
 )
 def test_framing_field_with_underscore_is_400_in_requests(name: str) -> None:
     """CGI maps both spellings to one variable (RFC 3875 4.1.18)."""
@@ -186,11 +199,16 @@ def test_response_that_must_not_have_framing_loses_it(status: int, line: str) ->
     assert (head.body, head.content_length, kept(head)) == ("none", 0, [b"a"])
 
 
-@pytest.mark.parametrize(("status", "method"), [(304, "GET"), (304, "HEAD"), (200, "HEAD"), (404, "HEAD"), (206, "HEAD")])
 @pytest.mark.parametrize(
-    ("line", "length"), [("Content-Length: 5", 5), ("Content-Length: 0", 0), ("Transfer-Encoding: chunked", -1), ("A: b", -1)]
+    ("status", "method"), [(304, "GET"), (304, "HEAD"), (200, "HEAD"), (404, "HEAD"), (206, "HEAD")]
 )
-def test_response_without_body_keeps_the_framing_of_its_representation(status: int, method: str, line: str, length: int) -> None:
+@pytest.mark.parametrize(
+    ("line", "length"),
+    [("Content-Length: 5", 5), ("Content-Length: 0", 0), ("Transfer-Encoding: chunked", -1), ("A: b", -1)],
+)
+def test_response_without_body_keeps_the_framing_of_its_representation(
+    status: int, method: str, line: str, length: int
+) -> None:
     """RFC 9110 8.6, 9.3.2."""
     head = parse_response_ok(response(line, start=f"HTTP/1.1 {status} x"), method)
 

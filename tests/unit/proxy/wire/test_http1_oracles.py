@@ -36,7 +36,15 @@ STARTS = st.sampled_from(
     ]
 )  # fmt: skip
 STATUSES = st.sampled_from(
-    [b"HTTP/1.1 200 OK", b"HTTP/1.0 200 OK", b"HTTP/1.1 204 x", b"HTTP/1.1 304 ", b"HTTP/1.1 404", b"HTTP/1.1 700 x", b"HTTP/1.1 101 x"]
+    [
+        b"HTTP/1.1 200 OK",
+        b"HTTP/1.0 200 OK",
+        b"HTTP/1.1 204 x",
+        b"HTTP/1.1 304 ",
+        b"HTTP/1.1 404",
+        b"HTTP/1.1 700 x",
+        b"HTTP/1.1 101 x",
+    ]
 )
 REQUESTS = st.builds(lambda start, lines: join_lines([start, b"Host: h", *lines]), STARTS, st.lists(LINES, max_size=6))
 RESPONSES = st.builds(lambda start, lines: join_lines([start, *lines]), STATUSES, st.lists(LINES, max_size=6))
@@ -61,7 +69,14 @@ def good_heads(starts: list[str], first: list[bytes]) -> st.SearchStrategy[bytes
 
 
 GOOD_REQUESTS = good_heads(
-    ["GET / HTTP/1.1", "POST /a?b=c HTTP/1.1", "PUT /a HTTP/1.1", "GET http://h/a HTTP/1.1", "OPTIONS * HTTP/1.1", "X / HTTP/1.1"],
+    [
+        "GET / HTTP/1.1",
+        "POST /a?b=c HTTP/1.1",
+        "PUT /a HTTP/1.1",
+        "GET http://h/a HTTP/1.1",
+        "OPTIONS * HTTP/1.1",
+        "X / HTTP/1.1",
+    ],
     [b"Host: h"],
 )
 GOOD_RESPONSES = good_heads(

@@ -42,7 +42,8 @@ def test_parse_response_bad_status_line_is_refused(start: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "line", ["A : b", " A: b", "\tA: b", ": b", "A", "A: b\x00", "A: b\n", "A: b\rc", "A: b\r\n c", "\xe9: b", "A: b\x7f"]
+    "line",
+    ["A : b", " A: b", "\tA: b", ": b", "A", "A: b\x00", "A: b\n", "A: b\rc", "A: b\r\n c", "\xe9: b", "A: b\x7f"],
 )
 def test_parse_response_bad_field_line_is_refused(line: str) -> None:
     assert parse_response_head(response("B: c", line)).result == BAD

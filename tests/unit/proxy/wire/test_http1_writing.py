@@ -38,7 +38,10 @@ def test_write_head_puts_extra_lines_last() -> None:
 
 @pytest.mark.parametrize("target", ["http://h/a?b", "HTTPS://h:443", "/a", "//a", "/?"])
 def test_write_request_keeps_target_as_received(target: str) -> None:
-    assert parse_ok(request(start=f"GET {target} HTTP/1.0")).write() == f"GET {target} HTTP/1.1\r\nhost: h\r\n\r\n".encode()
+    assert (
+        parse_ok(request(start=f"GET {target} HTTP/1.0")).write()
+        == f"GET {target} HTTP/1.1\r\nhost: h\r\n\r\n".encode()
+    )
 
 
 @pytest.mark.parametrize(
@@ -55,7 +58,8 @@ def test_write_response_sends_own_version_and_the_space_before_the_reason(start:
 
 
 @pytest.mark.parametrize(
-    "data", [response("A: b", start="HTTP/1.1 200"), response("Connection: c", "A: b"), response("A: b", "Connection: c")]
+    "data",
+    [response("A: b", start="HTTP/1.1 200"), response("Connection: c", "A: b"), response("A: b", "Connection: c")],
 )
 def test_write_head_needs_exactly_its_room(data: bytes) -> None:
     head = parse_response_ok(data)

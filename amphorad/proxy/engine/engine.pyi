@@ -1,0 +1,167 @@
+"""What `engine.pyx` shows to Python; see there for who may call what."""
+
+from typing_extensions import Buffer
+
+from amphorad.proxy.wire.log_line import LogProgram
+
+class Runtime:
+    """What every kind of object has: a slot on the board and a line per thread."""
+
+    @property
+    def slot_number(self) -> int: ...
+    @property
+    def references(self) -> int:
+        """Sessions and connections that still need this object."""
+
+class MemberRuntime(Runtime):
+    """A member for as long as its identity, address and port live.
+
+    Args:
+        address: IPv4, or IPv6 without brackets.
+    """
+
+    def __init__(self, engine: Engine, slot_number: int, member_id: str, address: str, port: int) -> None: ...
+    def show(self, state: int, weight: int, usable: bool) -> None:
+        """Puts state and weight on the board, and lets retries know whether the member is worth another try."""
+
+    def remove(self) -> None: ...
+    def count_idle(self) -> None:
+        """Puts the number of idle connections on the board."""
+
+    @property
+    def in_flight(self) -> int: ...
+
+class View:
+    """An immutable pool.
+
+    Args:
+        usable: places in `members` that the algorithm chooses from.
+        weights: of the usable ones.
+        reuse: 0 never, 1 safe, 2 retry.
+        insertions: header names and values; None stands for the port that the client connected to.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        members: list[MemberRuntime],
+        usable: list[int],
+        weights: list[int],
+        pool: PoolRuntime,
+        *,
+        algorithm: str,
+        is_http: bool,
+        reuse: int,
+        forwarded_for: bool,
+        insertions: list[tuple[bytes, bytes | None]],
+        retries: int,
+        redispatch: bool,
+        timeout_connect_ms: int,
+        timeout_member_ms: int,
+    ) -> None: ...
+
+class PoolRuntime(Runtime):
+    """A pool for as long as its identity lives."""
+
+    def __init__(self, engine: Engine, slot_number: int) -> None: ...
+    @property
+    def view(self) -> View | None: ...
+    def publish(self, view: View | None) -> None:
+        """From now on the pool is this; None: it is gone. The replaced view must be retired."""
+
+class Config:
+    """An immutable listener.
+
+    Args:
+        limit: client connections at a time.
+        minimum_body_rate: bytes per second; 0 for no minimum.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        is_http: bool,
+        limit: int,
+        timeout_client_ms: int,
+        default_pool: PoolRuntime | None,
+        log_program: LogProgram | None,
+        minimum_body_rate: int,
+    ) -> None: ...
+
+class ListenerRuntime(Runtime):
+    """A listener for as long as its identity lives."""
+
+    def __init__(self, engine: Engine, slot_number: int) -> None: ...
+    @property
+    def config(self) -> Config | None: ...
+    def publish(self, config: Config) -> None:
+        """From now on the listener is this. The replaced one must be retired."""
+
+    def open_bind(self, fd: int, address: str, port: int) -> None:
+        """Accepts on a listening socket, which now belongs to the engine.
+
+        Raises:
+            OSError: the kernel refuses to watch it.
+            ValueError: more than 32 binds.
+        """
+
+    def close_bind(self, port: int, address: str) -> int:
+        """Stops accepting there. Returns the descriptor, to be closed after retirement, or -1."""
+
+    def remove(self) -> None: ...
+    @property
+    def sessions(self) -> int: ...
+
+class Engine:
+    """N engine threads over one board.
+
+    Args:
+        memory: the board's mapping (writable buffer); it must stay open until `stop` has returned.
+        thread_count: 1 to 64; the board must have rows for as many.
+        slots: slots of the board.
+        idle_lifetime_s: how long an unused member connection is kept.
+        linger_s: how long a client may take to close after its last answer.
+        splice_after: long reads in a row after which a TCP direction is spliced; 255 never.
+    """
+
+    def __init__(
+        self,
+        memory: Buffer,
+        thread_count: int,
+        slots: int,
+        *,
+        idle_lifetime_s: float = 10.0,
+        linger_s: float = 2.0,
+        splice_after: int = 4,
+    ) -> None: ...
+    def start(self) -> None: ...
+    def set_session_limit(self, limit: int) -> None: ...
+    def set_log_socket(self, fd: int) -> None:
+        """Where traffic-log lines go; the descriptor stays the caller's. -1: nowhere."""
+
+    def set_listeners(self, runtimes: list[ListenerRuntime]) -> None:
+        """All listeners, for the threads that look for paused ones."""
+
+    def sweep(self, members: list[MemberRuntime]) -> None:
+        """Idle clients of removed listeners and idle connections to these removed members are closed soon."""
+
+    def retire(self, item: object) -> None:
+        """Keeps a replaced object until no thread can be using it."""
+
+    def retired_items(self) -> list[object]: ...
+    def wake(self) -> None: ...
+    def release_retired(self) -> list[object]:
+        """Objects that every thread is done with since they were retired; the caller drops or closes them."""
+
+    @property
+    def sessions(self) -> int: ...
+    @property
+    def accept_failures(self) -> int: ...
+    @property
+    def log_drops(self) -> int: ...
+    def begin_stop(self) -> None:
+        """No connection is kept alive from now on; idle ones are closed."""
+
+    def stop(self, members: list[MemberRuntime]) -> None:
+        """Ends the threads and every session and connection that is left. `members`: all that ever had connections."""
