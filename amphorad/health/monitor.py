@@ -93,8 +93,8 @@ class _Monitor:
     """One checked member: its state, and the check under way, whose owner it is."""
 
     __slots__ = (
-        "armed_at", "attempt", "checked_at", "checks", "due", "failures", "health", "history", "key", "last", "monitors",
-        "since", "started_at", "target", "transitions",
+        "armed_at", "attempt", "checked_at", "checks", "due", "due_at", "failures", "health", "history", "key", "last",
+        "monitors", "since", "started_at", "target", "transitions",
     )  # fmt: skip
 
     def __init__(self, monitors: MonitorSet, key: MemberKey, target: Target, up: bool | None, wall: float) -> None:
@@ -102,7 +102,7 @@ class _Monitor:
         self.key = key
         self.target = target
         self.health = Hysteresis(target.rise, target.fall, up=up)
-        self.armed_at = math.inf
+        self.due_at = self.armed_at = math.inf
         self.attempt: Attempt | None = None
         self.due = 0.0
         self.started_at = -math.inf
@@ -308,7 +308,7 @@ class MonitorSet:
         self._timer = self._loop.call_later(self._timer_at - now, self._on_timer)
 
     def _on_timer(self) -> None:
-        self._timer = None
+        self._timer, self._timer_at = None, math.inf
         self._is_running = True  # what the checks below set in the agenda is seen at the end, once
         try:
             for monitor in self._agenda.take_due(self._clock()):
@@ -337,12 +337,18 @@ class MonitorSet:
             self._on_finished(monitor, outcome)
             return
         monitor.attempt = outcome
-        self._agenda.set(monitor, now + target.connect_timeout_s)
+        deadline = now + target.connect_timeout_s
+        if monitor.due + target.interval_s < deadline:
+            # The entry that the next check will need, so that a check that ends in time costs the agenda nothing more.
+            self._agenda.set(monitor, monitor.due + target.interval_s)
+        self._agenda.set(monitor, deadline)
 
     def _on_established(self, monitor: _Monitor) -> None:
         if monitor.target.kind is ProbeKind.STREAM:
-            self._agenda.set(monitor, self._clock() + monitor.target.timeout_s)
-            self._arm()
+            deadline = self._clock() + monitor.target.timeout_s
+            self._agenda.set(monitor, deadline)
+            if deadline < self._timer_at:
+                self._arm()
 
     def _on_finished(self, monitor: _Monitor, finding: Finding) -> None:
         now = self._clock()
@@ -364,7 +370,8 @@ class MonitorSet:
                 self._announce(monitor, result, "")
         if self._on_check is not None:
             self._on_check(monitor.key, monitor.statistics())
-        self._arm()
+        if monitor.due < self._timer_at:  # nearly always the timer is set for somebody before
+            self._arm()
 
     def _announce(self, monitor: _Monitor, result: CheckResult | None, reason: str) -> None:
         key, up = monitor.key, monitor.health.is_up

@@ -35,8 +35,9 @@ def next_due(due: float, interval_s: float, now: float) -> float:
 
 
 class Timed(Protocol):
-    """Something that an agenda holds. `armed_at` belongs to the agenda; infinity means: not in it."""
+    """Something that an agenda holds. Both times belong to the agenda; infinity means: not in it."""
 
+    due_at: float
     armed_at: float
 
 
@@ -46,8 +47,8 @@ T = TypeVar("T", bound=Timed)
 class Agenda(Generic[T]):
     """Items by time. An item is in it once; setting it again replaces its time.
 
-    Moving an item costs one push; the entry it leaves behind is dropped when its time comes, and there are never more
-    of them than pushes in one timeout.
+    An item that is put off keeps its entry in the heap, and gets a new one when that comes up: most timeouts are put off
+    again and again and never pass. An item that is brought forward leaves its entry behind, to be dropped when it comes up.
     """
 
     def __init__(self) -> None:
@@ -59,15 +60,15 @@ class Agenda(Generic[T]):
         return len(self._heap)
 
     def set(self, item: T, when: float) -> None:
-        item.armed_at = when
-        self._count += 1  # orders items of the same time, and spares comparing them
-        heapq.heappush(self._heap, (when, self._count, item))
+        item.due_at = when
+        if when < item.armed_at:
+            self._arm(item, when)
 
     def remove(self, item: T) -> None:
-        item.armed_at = math.inf
+        item.due_at = item.armed_at = math.inf
 
     def next_at(self) -> float | None:
-        """When the next item is due; None when there is nothing."""
+        """When to look again, never later than the next item is due; None when there is nothing."""
         heap = self._heap
         while heap and heap[0][0] != heap[0][2].armed_at:
             heapq.heappop(heap)
@@ -78,6 +79,16 @@ class Agenda(Generic[T]):
         heap = self._heap
         while heap and heap[0][0] <= now:
             when, _count, item = heapq.heappop(heap)
-            if item.armed_at == when:
-                item.armed_at = math.inf
+            if item.armed_at != when:
+                continue
+            item.armed_at = math.inf
+            if item.due_at > now:
+                self._arm(item, item.due_at)
+            else:
+                item.due_at = math.inf
                 yield item
+
+    def _arm(self, item: T, when: float) -> None:
+        item.armed_at = when
+        self._count += 1  # orders entries of the same time, and spares comparing items
+        heapq.heappush(self._heap, (when, self._count, item))

@@ -186,4 +186,4 @@ class Http2Conversation:
         padding = payload[0] if flags & _PADDED and payload else 0
         block = payload[(1 if flags & _PADDED else 0) + (5 if flags & _PRIORITY else 0) : len(payload) - padding]
         status = status_of(block)
-        return Finding(CheckStatus.L7RSP) if status is None else judge(status, "", self._expected)
+        return Finding(CheckStatus.L7RSP) if status is None else judge(status, b"", self._expected)

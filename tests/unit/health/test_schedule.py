@@ -14,7 +14,7 @@ from amphorad.health.schedule import Agenda, first_due, next_due
 class Item:
     def __init__(self, name: str) -> None:
         self.name = name
-        self.armed_at = math.inf
+        self.due_at = self.armed_at = math.inf
 
 
 def test_first_checks_are_spread_over_the_interval() -> None:
@@ -70,6 +70,43 @@ def test_agenda_item_set_again_counts_once_at_its_new_time() -> None:
     assert list(agenda.take_due(4.0)) == []
     assert list(agenda.take_due(5.0)) == [item]
     assert list(agenda.take_due(9.0)) == []
+
+
+def test_agenda_item_put_off_again_and_again_costs_one_entry() -> None:
+    agenda: Agenda[Item] = Agenda()
+    item = Item("a")
+    for when in range(1, 100):
+        agenda.set(item, float(when))
+
+    assert len(agenda) == 1
+    assert list(agenda.take_due(98.0)) == []
+    assert len(agenda) == 1
+    assert list(agenda.take_due(99.0)) == [item]
+
+
+@given(st.lists(st.tuples(st.integers(0, 4), st.one_of(st.none(), st.integers(0, 50))), max_size=60))
+def test_agenda_gives_each_item_once_at_the_time_it_was_last_set(steps: list[tuple[int, int | None]]) -> None:
+    agenda: Agenda[Item] = Agenda()
+    items = [Item(str(number)) for number in range(5)]
+    wanted: dict[str, float] = {}
+    for number, when in steps:
+        if when is None:
+            agenda.remove(items[number])
+            wanted.pop(items[number].name, None)
+        else:
+            agenda.set(items[number], float(when))
+            wanted[items[number].name] = float(when)
+
+    given_at = {}
+    for now in range(51):
+        upcoming = agenda.next_at()
+        for item in agenda.take_due(float(now)):
+            assert upcoming is not None
+            assert upcoming <= now
+            assert item.name not in given_at
+            given_at[item.name] = float(now)
+
+    assert given_at == wanted
 
 
 def test_agenda_item_set_earlier_comes_earlier_and_once() -> None:
