@@ -7,6 +7,7 @@ longer wanted is kept until the last session has let go of it.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import time
@@ -28,7 +29,7 @@ from amphorad.proxy.log_format import FACILITIES, LogFormatError, parse
 from amphorad.proxy.wire.log_line import LogProgram
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from amphorad.model import Bind, Listener, LoadBalancer, Member, Pool
 
@@ -273,7 +274,22 @@ class DataPlane:
         if not any(member.id == member_id for member in pool.members):
             raise KeyError(member_id)
         self._health[listener_id, pool_id, member_id] = up
-        runtime = self._pools[listener_id, pool_id]
+        self._publish_health(listener_id, pool)
+
+    def set_members_up(self, verdicts: Mapping[tuple[str, str, str], bool]) -> None:
+        """Many verdicts at once, by (listener id, pool id, member id): each pool gets one new table, not one per member.
+
+        Members that a configuration has removed meanwhile are left out.
+        """
+        for listener_id, pool_id in {key[:2] for key in verdicts}:
+            with contextlib.suppress(KeyError):
+                pool = self._find_pool(listener_id, pool_id)
+                keys = [(listener_id, pool_id, member.id) for member in pool.members]
+                self._health |= {key: verdicts[key] for key in keys if key in verdicts}
+                self._publish_health(listener_id, pool)
+
+    def _publish_health(self, listener_id: str, pool: Pool) -> None:
+        runtime = self._pools[listener_id, pool.id]
         replaced = runtime.view
         runtime.publish(self._view(listener_id, pool, runtime, self._members))
         self._show_states(listener_id, pool, self._members)

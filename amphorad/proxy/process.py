@@ -68,6 +68,7 @@ class ControlLoop:
         self._grace_s = grace_s
         self._last_pulse = Pulse(0, 0)
         self._monitors: MonitorSet | None = None
+        self._verdicts: dict[tuple[str, str, str], bool] = {}
         self._transitions: list[Transition] = []
         self._health_alarms: list[str] = []
 
@@ -88,6 +89,7 @@ class ControlLoop:
             maintenance.cancel()
             await asyncio.gather(maintenance, return_exceptions=True)
             await monitors.close()
+            self._verdicts.clear()
             self._plane.stop(grace_s)  # blocks, and nothing else is left to do
 
     async def _take_commands(self) -> float:
@@ -137,12 +139,20 @@ class ControlLoop:
         return MonitorSet(self._on_transition, on_check=self._on_check, alarm=self._health_alarms.append, initial=known)
 
     def _on_transition(self, key: MemberKey, verdict: Verdict) -> None:
-        """First of all the tables: every thread sees it at its next choice of a member."""
-        self._plane.set_member_up(*key, up=verdict.up)
+        """What one round of the event loop finds goes into the tables at its end, and is seen by every thread at its next
+        choice of a member: a pool that dies as a whole costs a few new tables, not one per member."""
+        if not self._verdicts:
+            asyncio.get_running_loop().call_soon(self._carry_out_verdicts)
+        self._verdicts[key] = verdict.up
         pool_line = verdict.pool_log_line
         lines = (verdict.log_line,) if pool_line is None else (verdict.log_line, pool_line)
         reason = verdict.result.text if verdict.result is not None else verdict.reason
         self._transitions.append(Transition(*key, verdict.up, time.time(), reason, lines))
+
+    def _carry_out_verdicts(self) -> None:
+        verdicts, self._verdicts = self._verdicts, {}
+        if verdicts:
+            self._plane.set_members_up(verdicts)
 
     def _on_check(self, key: MemberKey, health: MemberHealth) -> None:
         last = health.last
