@@ -1,4 +1,4 @@
-"""The data-plane process as the supervisor sees it: started, told, answered by, stopped, and its death noticed at once.
+"""The data-plane process as the supervisor sees it: launched, started, told, answered by, stopped; its death noticed at once.
 
 One `DataPlaneProcess` is one process; the supervisor makes another one when it dies. The descriptors that it inherits are its end
 of the control socket and the board; listening sockets follow with each `Apply`.
@@ -17,11 +17,12 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from amphorad.environment import child_environment
+from amphorad.environment import child_environment, signals_blocked
 from amphorad.messages import (
     VERSION,
     Alarm,
     Apply,
+    Begin,
     Channel,
     Closed,
     Hello,
@@ -56,6 +57,8 @@ class DataPlaneDied(Exception):
 class DataPlaneProcess:
     """One data-plane process. Make it with `start`, and always end it with `kill` or `finish_stop`.
 
+    `launch` alone makes a spare one: it has loaded its code and waits, and `start` on it takes milliseconds.
+
     Args:
         arguments: command line options of `amphorad.proxy.process`, apart from the descriptors.
         board: descriptor of the board.
@@ -82,7 +85,9 @@ class DataPlaneProcess:
         self._ended = asyncio.Event()
         self._pidfd = -1
         self._passed: frozenset[tuple[str, Bind]] = frozenset()
+        self._is_started = False
         self.started_at = time.monotonic()
+        self.heard_at = self.started_at  # when its main loop last said something
         self.sessions = 0
         self.draining = 0
 
@@ -102,19 +107,47 @@ class DataPlaneProcess:
             return "running"
         return f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
 
-    async def start(self) -> None:
-        """Starts the process and waits until its engine threads run.
+    @property
+    def is_serving(self) -> bool:
+        """Its main loop should be answering."""
+        return self.is_running and self._greeted.is_set()
+
+    def launch(self) -> None:
+        """Starts the process, which loads its code and then waits for `start`.
 
         Raises:
-            DataPlaneDied: it ended before, or took longer than START_TIMEOUT_S.
+            OSError: no descriptor or process is to be had.
         """
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         self._channel = Channel(ours)
         with theirs:
             self._process = self._spawn(theirs.fileno())
-        self._pidfd = os.pidfd_open(self._process.pid)
+        try:
+            self._pidfd = os.pidfd_open(self._process.pid)
+        except OSError:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+            raise
         asyncio.get_running_loop().add_reader(self._pidfd, self._on_exit)
         self._reader = asyncio.create_task(self._read(self._channel), name=f"data plane {self.pid} control")
+
+    async def start(self) -> None:
+        """Launches the process if that has not been done, and waits until its engine threads run.
+
+        Raises:
+            DataPlaneDied: it ended before, or took longer than START_TIMEOUT_S.
+            OSError: as for `launch`.
+        """
+        if self._channel is None:
+            self.launch()
+        assert self._channel is not None
+        self._is_started = True
+        self.started_at = time.monotonic()
+        try:
+            await self._channel.send(Begin())
+        except Closed as error:
+            raise DataPlaneDied(str(error)) from error
         await self._wait_or_die(self._greeted.wait(), START_TIMEOUT_S, "did not start")
 
     async def apply(
@@ -159,7 +192,8 @@ class DataPlaneProcess:
     async def kill(self) -> None:
         """Ends the process at once if it still runs, and gives back everything that belonged to it."""
         if self.is_running and self._process is not None:
-            log.warning("data plane killed pid=%d", self.pid)
+            if self._is_started:
+                log.warning("data plane killed pid=%d", self.pid)
             self._process.kill()
             await self._ended.wait()
         self._ended.set()  # also for a process that never came to life
@@ -173,9 +207,10 @@ class DataPlaneProcess:
         """Blocks for the fork and exec: a few milliseconds, in a process that carries no traffic."""
         own = ["--control", str(control), "--board", str(self._board)]
         command = [sys.executable, "-m", "amphorad.proxy.process", *own, *self._arguments]
-        return subprocess.Popen(
-            command, pass_fds=(control, self._board), stdin=subprocess.DEVNULL, env=child_environment()
-        )
+        with signals_blocked():
+            return subprocess.Popen(
+                command, pass_fds=(control, self._board), stdin=subprocess.DEVNULL, env=child_environment()
+            )
 
     def _on_exit(self) -> None:
         assert self._process is not None
@@ -216,6 +251,7 @@ class DataPlaneProcess:
                 self._process.kill()
 
     def _take(self, message: object) -> None:
+        self.heard_at = time.monotonic()
         match message:
             case Hello(version=version):
                 if version != VERSION:

@@ -32,6 +32,7 @@ __all__ = [
     "VERSION",
     "Alarm",
     "Apply",
+    "Begin",
     "Channel",
     "Closed",
     "Hello",
@@ -75,6 +76,10 @@ class SocketName(msgspec.Struct, frozen=True, array_like=True):
         return self.listener_id, Bind(address=self.address, port=self.port)
 
 
+class Begin(msgspec.Struct, frozen=True, tag="begin"):
+    """Supervisor, first of all: start the engine threads. Until then the process has only loaded its code."""
+
+
 class Apply(msgspec.Struct, frozen=True, tag="apply"):
     """Supervisor: serve this from now on. One descriptor comes along for each of `sockets`, in that order."""
 
@@ -108,7 +113,7 @@ class Refusal(msgspec.Struct, frozen=True):
 
 
 class Hello(msgspec.Struct, frozen=True, tag="hello"):
-    """Data plane, first of all: its engine threads run."""
+    """Data plane, after `Begin` and before all else: its engine threads run."""
 
     version: int
     pid: int
@@ -124,7 +129,10 @@ class Receipt(msgspec.Struct, frozen=True, tag="receipt"):
 
 
 class Pulse(msgspec.Struct, frozen=True, tag="pulse"):
-    """Data plane, when these change, at most every half second: sessions now, and those of them on old generations."""
+    """Data plane: sessions now, and those of them on old generations.
+
+    It comes when they change, at most every half second, and at least every two seconds, as a sign of life of the main loop.
+    """
 
     sessions: int
     draining: int
@@ -154,7 +162,7 @@ class Transition(msgspec.Struct, frozen=True, tag="transition"):
     lines: tuple[str, ...]
 
 
-Message = Apply | Stop | Hello | Receipt | Pulse | Alarm | Transition
+Message = Begin | Apply | Stop | Hello | Receipt | Pulse | Alarm | Transition
 
 _encoder = msgspec.json.Encoder()
 _decoder: msgspec.json.Decoder[Message] = msgspec.json.Decoder(Message)

@@ -135,7 +135,9 @@ class ListenerStatus(msgspec.Struct, frozen=True):
 
 
 class DataPlaneStatus(msgspec.Struct, frozen=True):
-    """`pid` is 0 while there is none; `restarts` counts the processes that died."""
+    """`pid` is 0 while there is none; `restarts` counts the processes that died; `spare` is the
+    process that waits to replace it, 0 while there is none.
+    """
 
     pid: int
     uptime_s: float
@@ -143,6 +145,7 @@ class DataPlaneStatus(msgspec.Struct, frozen=True):
     threads: int
     sessions: int
     draining: int
+    spare: int = 0
 
 
 class Status(msgspec.Struct, frozen=True):

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import ipaddress
 from dataclasses import dataclass, field
-from importlib.metadata import entry_points
-from typing import TYPE_CHECKING, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from importlib.metadata import EntryPoints
 
 __all__ = [
     "BUILT_IN",
@@ -96,9 +96,15 @@ def register(name: str, factory: Factory) -> None:
     _registered[name] = factory
 
 
+def _entry_points(**wanted: Any) -> EntryPoints:
+    from importlib.metadata import entry_points  # a tenth of a data plane's start, and most never need it
+
+    return entry_points(group=ENTRY_POINT_GROUP, **wanted)
+
+
 def names() -> tuple[str, ...]:
     """All names that a pool may use, sorted. Offered packages are listed without being imported."""
-    offered = (point.name for point in entry_points(group=ENTRY_POINT_GROUP))
+    offered = (point.name for point in _entry_points())
     return tuple(sorted({*BUILT_IN, *_registered, *offered}))
 
 
@@ -110,7 +116,7 @@ def find_factory(name: str) -> Factory:
     """
     if name in _registered:
         return _registered[name]
-    for point in entry_points(group=ENTRY_POINT_GROUP, name=name):
+    for point in _entry_points(name=name):
         try:
             factory: Factory = point.load()
         except Exception as error:  # the package's own code runs here and may raise anything

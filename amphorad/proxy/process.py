@@ -1,8 +1,9 @@
 """The data-plane process: engine threads, and a main loop that takes the supervisor's messages and checks the members.
 
 It is started by the supervisor with two inherited descriptors, the control socket and the board. It has no configuration of
-its own and opens no listening socket. When the control socket ends, the supervisor is gone, and the process ends too,
-after the same grace period as for an ordered stop.
+its own and opens no listening socket. Once its code is loaded, it waits for the first message before it touches the board, so that
+one can be kept ready for the death of another. When the control socket ends, the supervisor is gone, and the process ends
+too, after the same grace period as for an ordered stop.
 """
 
 from __future__ import annotations
@@ -21,12 +22,14 @@ from typing import TYPE_CHECKING
 import uvloop
 
 from amphorad.board import Board, LastCheck
+from amphorad.environment import SUPERVISOR_SIGNALS
 from amphorad.errors import ConfigError
 from amphorad.health.monitor import MemberHealth, MonitorSet
 from amphorad.messages import (
     VERSION,
     Alarm,
     Apply,
+    Begin,
     Channel,
     Closed,
     Hello,
@@ -52,6 +55,7 @@ __all__ = ["ControlLoop", "main"]
 
 MAINTENANCE_S = 0.1
 PULSE_EVERY = 5  # rounds of maintenance
+PULSE_AT_LEAST_EVERY = 20  # also when nothing has changed
 
 
 class ControlLoop:
@@ -96,6 +100,8 @@ class ControlLoop:
         while True:
             message = await self._channel.receive()
             match message:
+                case Begin():
+                    pass  # the loop would not run without it
                 case Apply():
                     await self._channel.send(self._apply(message))
                 case Stop(grace_s=grace_s):
@@ -113,9 +119,7 @@ class ControlLoop:
                 self._monitors.apply(load_balancer)
         except ConfigError as error:
             refusal = Refusal.of(error)
-        self._last_pulse = Pulse(
-            -1, -1
-        )  # the receipt's figures are newer: the next pulse must follow, whatever it says
+        self._last_pulse = Pulse(-1, -1)  # the receipt's figures are newer: another pulse must follow, whatever it says
         return Receipt(message.generation, time.monotonic() - started, self._plane.draining(), refusal)
 
     def _take_sockets(self, message: Apply) -> dict[tuple[str, Bind], int]:
@@ -191,12 +195,12 @@ class ControlLoop:
                     await self._channel.send(Alarm(text))
                 await self._tell_transitions()
                 if rounds % PULSE_EVERY == 0:
-                    await self._pulse()
+                    await self._pulse(in_any_case=rounds % PULSE_AT_LEAST_EVERY == 0)
             await asyncio.sleep(MAINTENANCE_S)
 
-    async def _pulse(self) -> None:
+    async def _pulse(self, *, in_any_case: bool) -> None:
         pulse = Pulse(self._plane.sessions(), self._plane.draining())
-        if pulse != self._last_pulse:
+        if in_any_case or pulse != self._last_pulse:
             self._last_pulse = pulse
             await self._channel.send(pulse)
 
@@ -215,19 +219,36 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
 
     # The terminal and service managers signal the whole group; when to stop is for the supervisor to say.
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    for number in SUPERVISOR_SIGNALS:
         signal.signal(number, signal.SIG_IGN)
-    with contextlib.suppress(OSError):
-        Path("/proc/self/comm").write_text("amphorad-data")
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, SUPERVISOR_SIGNALS)  # blocked since before this process began
+    _call_myself("amphorad-spare")
     for descriptor in (options.control, options.board):
         os.set_inheritable(descriptor, False)
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_serve(options))
+    control = socket.socket(fileno=options.control)
+    if _wait_begin(control):
+        _call_myself("amphorad-data")
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(_serve(options, control))
+    control.close()
     return 0
 
 
-async def _serve(options: argparse.Namespace) -> None:
-    channel = Channel(socket.socket(fileno=options.control))
+def _call_myself(name: str) -> None:
+    """Names the process for ps(1): at most 15 bytes."""
+    with contextlib.suppress(OSError):
+        Path("/proc/self/comm").write_text(name)
+
+
+def _wait_begin(control: socket.socket) -> bool:
+    """Until the first message has come, which stays unread; False when the supervisor has gone instead."""
+    with contextlib.suppress(ConnectionError):
+        return bool(control.recv(1, socket.MSG_PEEK))
+    return False
+
+
+async def _serve(options: argparse.Namespace, control: socket.socket) -> None:
+    channel = Channel(control)
     board = Board.attach(options.board)
     settings = Settings(
         reuse=options.http_reuse, minimum_body_rate=options.minimum_body_rate, log_socket=options.traffic_log

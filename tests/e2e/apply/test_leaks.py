@@ -43,6 +43,7 @@ def test_applies_in_a_row_leak_nothing_and_keep_counters(tmp_path: Path) -> None
         with Served(tmp_path, text(0)) as served, served.ask() as admin, connect(port) as client:
             pid = admin.status().data_plane.pid
             pids = (pid, served.process.pid)
+            wait_until(lambda: admin.status().data_plane.spare)  # the supervisor holds two descriptors for it
 
             def settle(base: int) -> None:
                 for turn in range(base, base + APPLIES // 2):
