@@ -64,7 +64,14 @@ class StreamProber:
             connection = socket.socket(_PROTOCOLS[":" in target.address], _TYPE)
         except OSError as error:
             return Finding(CheckStatus.LOCAL, None, error_text(error.errno or 0))
-        number = connection.connect_ex((target.address, target.port))
+        try:
+            number = connection.connect_ex((target.address, target.port))
+        except (
+            OSError,
+            ValueError,
+        ) as error:  # not an address of this family; a name would be looked up, and none comes here
+            connection.close()
+            return Finding(CheckStatus.L4CON, None, str(error))
         if number not in (0, errno.EINPROGRESS):
             connection.close()
             return _connect_failure(number)

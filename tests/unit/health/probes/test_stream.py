@@ -304,6 +304,11 @@ async def test_https_check_speaks_http2_when_the_member_chooses_it(tmp_path: Pat
 
 
 @pytest.mark.asyncio
+async def test_address_that_is_none_fails_and_leaves_no_socket() -> None:
+    assert (await check(replace(TCP, address="1:2:3"))).status is CheckStatus.L4CON
+
+
+@pytest.mark.asyncio
 async def test_missing_ca_file_says_nothing_about_the_member() -> None:
     finding = await check_against("silent", replace(TCP, tls=CheckTls(verify=True, ca_file="/nowhere.pem")))
 
