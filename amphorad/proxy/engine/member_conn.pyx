@@ -1,12 +1,13 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
 """Connections to members: opening, idling, closing.
 
-Idle connections wait in a list of their member and thread, the latest used first, so that the others may age out. An
+Idle connections wait in a list of their member and thread, the latest used first, so that the others may age out. No
+more are kept than were in use at the same time lately: requests that each need a fresh connection would pile them up. An
 idle connection on which anything happens is closed: the member has nothing to say there. The member's `idle` gauge and
 the thread's references to the member are kept here.
 """
 
-from libc.stdint cimport uint8_t
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport malloc
 
 from amphorad.proxy.engine.board cimport C_CONNECTS, C_REUSES
@@ -19,6 +20,10 @@ from amphorad.proxy.engine.system cimport (
     EINPROGRESS, IPPROTO_TCP, SO_ERROR, SOCK_CLOEXEC, SOCK_NONBLOCK, SOCK_STREAM, SOL_SOCKET, TCP_NODELAY, close,
     connect, errno, getsockopt, setsockopt, sockaddr, socket, socklen_t,
 )
+
+
+cdef enum:
+    IDLE_SPARE = 4              # idle connections beyond the most that were in use at the same time
 
 
 cdef void idle_ready(Conn *conn) noexcept nogil:
@@ -40,6 +45,22 @@ cdef ConnKind IDLE
 IDLE.on_ready = idle_ready
 IDLE.on_timer = idle_timer
 IDLE.free = member_conn_free
+
+
+cdef inline void count_used(Thread *thread, PerThread *local) noexcept nogil:
+    local.used += 1
+    if thread.now_ms - local.peak_since_ms >= thread.shared.idle_lifetime_ms:
+        local.used_peak_before = local.used_peak if thread.now_ms - local.peak_since_ms < 2 * thread.shared.idle_lifetime_ms else 0
+        local.used_peak = local.used
+        local.peak_since_ms = thread.now_ms
+    elif local.used > local.used_peak:
+        local.used_peak = local.used
+
+
+cdef inline int is_wanted(const PerThread *local) noexcept nogil:
+    """Whether one more idle connection is likely to be used before it ages out."""
+    cdef uint32_t peak = local.used_peak if local.used_peak > local.used_peak_before else local.used_peak_before
+    return local.used + local.idle_count <= peak + IDLE_SPARE
 
 
 cdef MemberConn *member_conn_open(Thread *thread, Member *member, const ConnKind *kind) noexcept nogil:
@@ -77,6 +98,7 @@ cdef MemberConn *member_conn_open(Thread *thread, Member *member, const ConnKind
     member_conn.is_bound = 0
     member.per_thread[thread.index].references += 1
     member.per_thread[thread.index].row.counters[C_CONNECTS] += 1
+    count_used(thread, &member.per_thread[thread.index])
     if conn_register(&member_conn.conn) != 0:
         member_conn_close(member_conn)
         return NULL
@@ -100,6 +122,7 @@ cdef MemberConn *member_conn_take_idle(Thread *thread, Member *member, const Con
         return NULL
     unlink_idle(local, member_conn)
     member_conn.conn.kind = kind
+    count_used(thread, local)
     local.row.counters[C_REUSES] += 1
     return member_conn
 
@@ -114,9 +137,10 @@ cdef void member_conn_give_idle(MemberConn *member_conn) noexcept nogil:
     if conn.flags & READABLE and not conn.flags & (PEER_CLOSED | FAILED | AT_EOF):
         # the last read was exactly filled: only another one tells whether anything is left
         conn_receive(conn, &probe, 1)
-    if conn.flags & (READABLE | PEER_CLOSED | FAILED | AT_EOF) or member.removed or conn.out != NULL:
+    if conn.flags & (READABLE | PEER_CLOSED | FAILED | AT_EOF) or member.removed or conn.out != NULL or not is_wanted(local):
         member_conn_close(member_conn)
         return
+    local.used -= 1
     member_conn.session = NULL
     member_conn.is_idle = 1
     conn.kind = &IDLE
@@ -149,6 +173,8 @@ cdef void member_conn_close(MemberConn *member_conn) noexcept nogil:
         return
     if member_conn.is_idle:
         unlink_idle(local, member_conn)
+    else:
+        local.used -= 1
     conn.kind = &IDLE  # whose `free` gives the memory back
     member_conn.session = NULL
     local.references -= 1

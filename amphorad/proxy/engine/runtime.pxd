@@ -194,7 +194,11 @@ cdef struct PerThread:          # one cache line per object and thread
     MemberConn *idle_head
     uint32_t idle_count
     int32_t references
-    uint64_t padding[5]
+    uint32_t used               # member connections that carry something now
+    uint32_t used_peak          # the most since `peak_since_ms`
+    uint32_t used_peak_before   # the most in the period before
+    uint64_t peak_since_ms
+    uint64_t padding[2]
 
 cdef struct ListenerBind:
     Listener *listener
