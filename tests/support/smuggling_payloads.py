@@ -275,7 +275,7 @@ PAYLOADS: dict[str, bytes] = {
 
 _TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _LINE = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+ (?:(?:https?://[^/@]+)?[/?][!-~]*|https?://[^/@]+|\*) HTTP/1\.[01]")
-_HOST = re.compile(rb"(?:[^\x00-\x20,/@:]*|\[[0-9A-Fa-f:.]+\])(?::[0-9]{0,4}|:[1-5][0-9]{4})?")
+_HOST = re.compile(rb"(?:[0-9A-Za-z._~!$&'()*+;=%-]*|\[[0-9A-Fa-f:.]+\])(?::[0-9]{0,4}|:[1-5][0-9]{4})?")
 _SIZE_LINE = re.compile(rb"0*[0-9A-Fa-f]{1,15}(;[\t\x20-\x7e\x80-\xff]*)?")
 _BAD_OCTET = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 _TRAILER_FORBIDDEN = re.compile(
@@ -357,7 +357,7 @@ def _judge_chunks(body: bytes, found: list[str]) -> bytes:
     while True:
         line, end, body = body.partition(b"\r\n")
         if not end:
-            if _BAD_OCTET.search(line[:-1]):
+            if _BAD_OCTET.search(line[:-1] if line.endswith(b"\r") else line):
                 found.append(f"chunk line {line!r}")
             return b""
         if not _SIZE_LINE.fullmatch(line) or len(line) > 4096:
@@ -366,7 +366,7 @@ def _judge_chunks(body: bytes, found: list[str]) -> bytes:
         size = int(line.split(b";")[0], 16)
         if size == 0:
             break
-        if len(body) >= size + 2 and body[size : size + 2] != b"\r\n":
+        if not b"\r\n".startswith(body[size : size + 2]):
             found.append(f"chunk end {body[size : size + 2]!r}")
             return b""
         if len(body) < size + 2:
@@ -374,6 +374,8 @@ def _judge_chunks(body: bytes, found: list[str]) -> bytes:
         body = body[size + 2 :]
     while True:
         line, end, body = body.partition(b"\r\n")
+        if not end and _BAD_OCTET.search(line[:-1] if line.endswith(b"\r") else line):
+            found.append(f"trailer {line!r}")
         if not end or not line:
             return body
         name, _ = _judge_field(line, found)

@@ -100,10 +100,10 @@ def received_by_member(port: int, member: PlayedMember, payload: bytes) -> bytes
         client.send(payload)
         deadline = time.monotonic() + ANSWER_S
         while time.monotonic() < deadline:
-            ready, _, _ = select.select([client.socket, member], [], [], deadline - time.monotonic())
-            if member in ready:
+            ready, _, _ = select.select([client.socket.fileno(), member.fileno()], [], [], deadline - time.monotonic())
+            if member.fileno() in ready:
                 return _drain(member.accept())
-            if client.socket in ready and not client.receive():
+            if client.socket.fileno() in ready and not client.receive():
                 break
     return b"" if member.is_left_alone() else _drain(member.accept())
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from tests.support.http_rig import Rig
 
 PLAIN_1_0 = b"GET / HTTP/1.0\r\n\r\n"
+HALF_A_HEAD = b"GET / HTTP/1.1\r\nHost: test\r\nX-A: " + b"y" * 100 + b"\r\nX-"
 KEPT_1_0 = b"GET / HTTP/1.0\r\nConnection: Keep-Alive\r\nHost: test\r\n\r\n"
 
 
@@ -241,6 +242,16 @@ def test_client_that_ends_its_direction_gets_its_response(rig: Rig, request_sent
 
         assert client.read_message().body == b"helloworld"
         assert client.ended()
+
+
+@pytest.mark.parametrize("parts", [(HALF_A_HEAD,), (HALF_A_HEAD[:40], HALF_A_HEAD[40:])], ids=["in one", "in two"])
+def test_client_that_ends_inside_its_head_is_let_go_at_once(rig: Rig, parts: tuple[bytes, ...]) -> None:
+    for _ in range(20):  # the end and the bytes before it may come in one event or in two
+        with rig.client() as client:
+            client.send(*parts)
+            client.finish()
+
+            assert client.read_to_end()[:12] in (b"", b"HTTP/1.1 400")
 
 
 def test_client_that_ends_inside_its_body_ends_the_member_connection(rig: Rig) -> None:
