@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import h11
+
 from amphorad.proxy.wire.http1 import ParsedHead, parse_request_head, parse_response_head
 
 COMPLETE, NEED_MORE = 0, 1
@@ -38,3 +40,14 @@ def parse_response_ok(data: bytes, method: str = "GET") -> ParsedHead:
 def kept(head: ParsedHead) -> list[bytes]:
     """Names of the fields that are forwarded."""
     return [name for name, _, dropped in head.fields if not dropped]
+
+
+def check_chunks_against_h11(data: bytes, used: int) -> None:
+    """h11 reads a chunked body that ends after the first `used` bytes of `data`."""
+    connection = h11.Connection(h11.SERVER)
+    connection.receive_data(b"POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n" + data)
+    assert isinstance(connection.next_event(), h11.Request)
+    while isinstance(part := connection.next_event(), h11.Data):
+        pass
+    assert isinstance(part, h11.EndOfMessage)
+    assert connection.trailing_data[0] == data[used:]

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-__all__ = ["lb_file", "listener", "member"]
+__all__ = ["balancer_text", "lb_file", "listener", "member"]
 
 _HEADER = """\
 # Configuration for loadbalancer 5f8e4a53-39b2-4a36-8f0a-0e6c3c1a1a11
@@ -63,8 +63,12 @@ def listener(
     client_ms: int = 50000,
     server_ms: int = 50000,
     connect_ms: int = 5000,
+    monitor: str = "",
 ) -> str:
-    """A frontend on 127.0.0.1 and `port` (or on `binds`) with its pool `NAME-pool`; without one when `members` is None."""
+    """A frontend on 127.0.0.1 and `port` (or on `binds`) with its pool `NAME-pool`; without one when `members` is None.
+
+    `monitor` is the lines of a health monitor.
+    """
     lines = [f"\nfrontend {name}\n    maxconn {maxconn}\n"]
     lines += [f"    bind {address}:{number}\n" for address, number in binds or [("127.0.0.1", port)]]
     lines.append(f"    mode {mode}\n")
@@ -74,7 +78,7 @@ def listener(
     if members is not None:
         lines.append(f"\nbackend {name}-pool:{name}\n    mode {mode}\n")
         lines += ["    http-reuse safe\n"] * (mode == "http")
-        lines.append(f"    balance {balance}\n    fullconn 50000\n    option allbackups\n")
+        lines.append(f"    balance {balance}\n{monitor}    fullconn 50000\n    option allbackups\n")
         lines.append(f"    timeout connect {connect_ms}\n    timeout server {server_ms}\n")
         lines += members
     return "".join(lines)
@@ -83,3 +87,8 @@ def listener(
 def lb_file(*listeners: str, maxconn: int = 50000, retries: int = 3) -> str:
     """The whole file."""
     return _HEADER.format(maxconn=maxconn, retries=retries) + "".join(listeners)
+
+
+def balancer_text(*listeners: tuple[str, int, Sequence[int]]) -> str:
+    """A file of TCP listeners: of each its id, its port and the ports of its members."""
+    return lb_file(*(listener(name, port, [member(each) for each in members]) for name, port, members in listeners))

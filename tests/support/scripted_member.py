@@ -26,12 +26,15 @@ __all__ = [
     "ScriptedMember",
     "connect",
     "echo",
+    "echoes",
     "get",
     "http_answer",
     "http_member",
     "is_reset_or_end",
     "read_head",
+    "read_response",
     "receive_all",
+    "refuses",
     "reset",
 ]
 
@@ -170,6 +173,21 @@ def connect(port: int, *, address: str = "127.0.0.1", source: str | None = None)
         client.close()
         raise
     return client
+
+
+def refuses(port: int, address: str = "127.0.0.1") -> bool:
+    """Nobody accepts there."""
+    try:
+        connect(port, address=address).close()
+    except (ConnectionRefusedError, ConnectionResetError):
+        return True
+    return False
+
+
+def echoes(client: socket.socket) -> bool:
+    """The session to an `echo` member works."""
+    client.sendall(b"x")
+    return client.recv(1) == b"x"
 
 
 def receive_all(client: socket.socket) -> bytes:

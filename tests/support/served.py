@@ -15,56 +15,12 @@ from typing import TYPE_CHECKING, Any
 from amphorad.admin import Client
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
     from pathlib import Path
 
-__all__ = ["Served", "amphorad", "balancer_text", "exists", "free_port", "wait_until"]
+__all__ = ["Served", "amphorad", "exists", "free_port", "wait_until"]
 
 WAIT_S = 10.0
-
-_HEADER = """\
-# Configuration for loadbalancer {lb_id}
-global
-    daemon
-    user nobody
-    log /run/rsyslog/octavia/log local0
-    log /run/rsyslog/octavia/log local1 notice
-    stats socket /var/lib/octavia/{lb_id}.sock mode 0666 level user
-    maxconn 50000
-
-defaults
-    no log
-    retries 3
-    option redispatch
-    option splice-request
-    option splice-response
-    option http-keep-alive
-"""
-_LISTENER = """
-frontend {listener}
-    maxconn 50000
-    bind 127.0.0.1:{port}
-    mode {mode}
-    default_backend {listener}-pool:{listener}
-    timeout client 50000
-
-backend {listener}-pool:{listener}
-    mode {mode}
-    balance roundrobin
-    fullconn 50000
-    option allbackups
-    timeout connect 5000
-    timeout server 50000
-"""
-
-
-def balancer_text(*listeners: tuple[str, int, Sequence[int]], mode: str = "tcp") -> str:
-    """A file of the dialect: per listener its id, its port and the ports of its members."""
-    text = _HEADER.format(lb_id="5f8e4a53-39b2-4a36-8f0a-0e6c3c1a1a11")
-    for listener, port, members in listeners:
-        text += _LISTENER.format(listener=listener, port=port, mode=mode)
-        text += "".join(f"    server m{member} 127.0.0.1:{member} weight 1\n" for member in members)
-    return text
 
 
 def free_port() -> int:

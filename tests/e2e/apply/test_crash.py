@@ -17,12 +17,14 @@ from tests.support.scripted_member import (
     ScriptedMember,
     connect,
     echo,
+    echoes,
     get,
     http_answer,
     http_member,
     is_reset_or_end,
     read_head,
     receive_all,
+    refuses,
 )
 from tests.support.served import Served, exists, free_port, wait_until
 from tests.support.traffic import Load, Members
@@ -31,11 +33,6 @@ if TYPE_CHECKING:
     import socket
 
     from amphorad.admin import Client
-
-
-def echoes(client: socket.socket) -> bool:
-    client.sendall(b"x")
-    return client.recv(1) == b"x"
 
 
 def wait_spare(admin: Client) -> int:
@@ -49,14 +46,6 @@ def name_of(pid: int) -> str:
         return Path(f"/proc/{pid}/comm").read_text()
     except (FileNotFoundError, ProcessLookupError):
         return ""
-
-
-def refuses(port: int) -> bool:
-    try:
-        connect(port).close()
-    except (ConnectionRefusedError, ConnectionResetError):
-        return True
-    return False
 
 
 def test_killed_data_plane_new_connections_wait_and_are_served_within_100_ms(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from tests.support.scripted_member import (
     ScriptedMember,
     connect,
     echo,
+    echoes,
     get,
     http_answer,
     http_member,
@@ -21,6 +22,7 @@ from tests.support.scripted_member import (
     read_head,
     read_response,
     receive_all,
+    refuses,
 )
 from tests.support.served import Served, free_port, wait_until
 
@@ -28,19 +30,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from amphorad.admin import Client
-
-
-def echoes(client: socket.socket) -> bool:
-    client.sendall(b"x")
-    return client.recv(1) == b"x"
-
-
-def refuses(port: int, address: str = "127.0.0.1") -> bool:
-    try:
-        connect(port, address=address).close()
-    except ConnectionRefusedError:
-        return True
-    return False
 
 
 def idle_of(admin: Client) -> list[int]:
@@ -293,7 +282,8 @@ def test_refused_apply_leaves_everything_as_it_was(tmp_path: Path, change: str) 
         }[change]
         with Served(tmp_path, good) as served, served.ask() as admin, connect(port) as held:
             assert echoes(held)
-            before = admin.status()
+            # counted just after the byte is on its way
+            before = wait_until(lambda: (now := admin.status()).listeners[0].counts["bytes_out"] == 1 and now)
 
             with pytest.raises(AdminError) as refused:
                 admin.apply(bad, "lb.cfg")

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.support.served import Served, amphorad, balancer_text, exists, free_port, wait_until
+from tests.support.lb_file import balancer_text
+from tests.support.served import Served, amphorad, exists, free_port, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

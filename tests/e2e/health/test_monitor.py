@@ -11,59 +11,25 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from amphorad.demo.member import MemberProcess
+from tests.support.lb_file import lb_file, listener, member
 from tests.support.served import Served, free_port, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-_HEADER = """\
-# Configuration for loadbalancer 5f8e4a53-39b2-4a36-8f0a-0e6c3c1a1a11
-global
-    daemon
-    user nobody
-    log /run/rsyslog/octavia/log local0
-    log /run/rsyslog/octavia/log local1 notice
-    stats socket /var/lib/octavia/5f8e4a53-39b2-4a36-8f0a-0e6c3c1a1a11.sock mode 0666 level user
-    maxconn 500
-
-defaults
-    no log
-    retries 3
-    option redispatch
-    option splice-request
-    option splice-response
-    option http-keep-alive
-"""
-_LISTENER = """
-frontend {name}
-    maxconn 500
-    bind 127.0.0.1:{port}
-    mode http
-    default_backend {name}-pool:{name}
-    timeout client 50000
-
-backend {name}-pool:{name}
-    mode http
-    balance roundrobin
-{monitor}
-    fullconn 500
-    option allbackups
-    timeout connect 5000
-    timeout server 50000
-"""
-HTTP = "    timeout check 1s\n    option httpchk GET /health\n    http-check expect rstatus {codes}"
+HTTP = "    timeout check 1s\n    option httpchk GET /health\n    http-check expect rstatus {codes}\n"
 CHECK = " check inter 1s fall 2 rise 1"
 
 
 def web(name: str, port: int, members: Sequence[str], *, codes: str | None = "200") -> str:
     """A listener with a pool; `codes` None leaves the HTTP part of the monitor out."""
-    monitor = HTTP.format(codes=codes) if codes else "    timeout check 1s"
-    return _LISTENER.format(name=name, port=port, monitor=monitor) + "".join(f"    {line}\n" for line in members)
+    monitor = HTTP.format(codes=codes) if codes else "    timeout check 1s\n"
+    return listener(name, port, members, mode="http", monitor=monitor)
 
 
-def server(member: MemberProcess, options: str = CHECK, weight: int = 1) -> str:
-    return f"server {member.name} 127.0.0.1:{member.port} weight {weight}{options}"
+def server(process: MemberProcess, options: str = CHECK, weight: int = 1) -> str:
+    return member(process.port, name=process.name, weight=weight).rstrip("\n") + options + "\n"
 
 
 @pytest.fixture
@@ -100,7 +66,7 @@ def is_down(served: Served, name: str) -> bool:
 def test_killed_member_costs_no_request_is_down_and_comes_back(tmp_path: Path, members: list[MemberProcess]) -> None:
     apple, banana = members
     port = free_port()
-    with Served(tmp_path, _HEADER + web("web", port, [server(apple), server(banana)])) as served:
+    with Served(tmp_path, lb_file(web("web", port, [server(apple), server(banana)]))) as served:
         wait_until(lambda: (seen(served)["apple"]["check"] or {}).get("checks"))
         apple.kill()
         answers = [get(port) for _request in range(20)]
@@ -129,7 +95,7 @@ def test_backups_take_over_and_then_clients_get_503(tmp_path: Path, members: lis
     apple, banana = members
     port = free_port()
     lines = [server(apple), server(banana, CHECK + " backup")]
-    with Served(tmp_path, _HEADER + web("web", port, lines)) as served:
+    with Served(tmp_path, lb_file(web("web", port, lines))) as served:
         before = get(port)
         apple.kill()
         wait_until(lambda: is_down(served, "apple"))
@@ -149,7 +115,7 @@ def test_backups_take_over_and_then_clients_get_503(tmp_path: Path, members: lis
 def test_member_down_before_the_data_plane_dies_stays_down(tmp_path: Path, members: list[MemberProcess]) -> None:
     apple, banana = members
     port = free_port()
-    with Served(tmp_path, _HEADER + web("web", port, [server(apple), server(banana)])) as served:
+    with Served(tmp_path, lb_file(web("web", port, [server(apple), server(banana)]))) as served:
         apple.kill()
         wait_until(lambda: is_down(served, "apple"))
         errors = seen(served)["apple"]["counts"]["counters"]["connect_errors"]
@@ -170,12 +136,12 @@ def test_member_down_before_the_data_plane_dies_stays_down(tmp_path: Path, membe
 def test_apply_disturbs_no_monitor_that_it_does_not_change(tmp_path: Path, members: list[MemberProcess]) -> None:
     apple, banana = members
     port = free_port()
-    with Served(tmp_path, _HEADER + web("web", port, [server(apple), server(banana)])) as served:
+    with Served(tmp_path, lb_file(web("web", port, [server(apple), server(banana)]))) as served:
         apple.kill()
         wait_until(lambda: is_down(served, "apple"))
         wait_until(lambda: seen(served)["banana"]["check"]["checks"] >= 2)
         checks = {name: member["check"]["checks"] for name, member in seen(served).items()}
-        applied = served.apply(_HEADER + web("web", port, [server(apple, weight=5), server(banana, weight=3)]))
+        applied = served.apply(lb_file(web("web", port, [server(apple, weight=5), server(banana, weight=3)])))
         after = seen(served)
 
     assert applied.returncode == 0
@@ -187,7 +153,7 @@ def test_apply_disturbs_no_monitor_that_it_does_not_change(tmp_path: Path, membe
 def test_two_pools_with_one_address_have_each_their_own_state(tmp_path: Path, members: list[MemberProcess]) -> None:
     apple = members[0]
     ports = free_port(), free_port()
-    text = _HEADER + web("good", ports[0], [server(apple)]) + web("bad", ports[1], [server(apple)], codes="500|503")
+    text = lb_file(web("good", ports[0], [server(apple)]), web("bad", ports[1], [server(apple)], codes="500|503"))
     with Served(tmp_path, text) as served:
         wait_until(lambda: seen(served, 1)["apple"]["state"] == "DOWN")
         good, bad = seen(served, 0)["apple"], seen(served, 1)["apple"]
@@ -201,12 +167,12 @@ def test_two_pools_with_one_address_have_each_their_own_state(tmp_path: Path, me
 def test_monitor_that_is_taken_away_frees_its_members(tmp_path: Path, members: list[MemberProcess]) -> None:
     apple = members[0]
     port = free_port()
-    with Served(tmp_path, _HEADER + web("web", port, [server(apple)], codes="500")) as served:
+    with Served(tmp_path, lb_file(web("web", port, [server(apple)], codes="500"))) as served:
         wait_until(lambda: is_down(served, "apple"))
-        served.apply(_HEADER + _LISTENER.format(name="web", port=port, monitor="") + f"    {server(apple, '')}\n")
+        served.apply(lb_file(listener("web", port, [server(apple, "")], mode="http")))
         free = seen(served)["apple"]
         answer = get(port)
-        served.apply(_HEADER + web("web", port, [server(apple)]))
+        served.apply(lb_file(web("web", port, [server(apple)])))
         wait_until(lambda: seen(served)["apple"]["check"])
         again = seen(served)["apple"]
 
@@ -218,13 +184,10 @@ def test_monitor_that_is_taken_away_frees_its_members(tmp_path: Path, members: l
 def test_ping_monitor_keeps_a_member_up_whose_port_is_dead(tmp_path: Path, members: list[MemberProcess]) -> None:
     apple = members[0]
     port = free_port()
-    text = _LISTENER.format(
-        name="web",
-        port=port,
-        monitor="    timeout check 1s\n    option external-check\n"
-        "    external-check command /var/lib/octavia/ping-wrapper.sh",
+    ping = (
+        "    timeout check 1s\n    option external-check\n    external-check command /var/lib/octavia/ping-wrapper.sh\n"
     )
-    with Served(tmp_path, _HEADER + text + f"    {server(apple)}\n") as served:
+    with Served(tmp_path, lb_file(listener("web", port, [server(apple)], mode="http", monitor=ping))) as served:
         apple.kill()
         check = wait_until(lambda: seen(served)["apple"]["check"])
         state = seen(served)["apple"]["state"]
@@ -237,7 +200,7 @@ def test_ping_monitor_keeps_a_member_up_whose_port_is_dead(tmp_path: Path, membe
 def test_status_text_shows_streak_and_last_check(tmp_path: Path, members: list[MemberProcess]) -> None:
     apple, banana = members
     port = free_port()
-    with Served(tmp_path, _HEADER + web("web", port, [server(apple), server(banana, "")])) as served:
+    with Served(tmp_path, lb_file(web("web", port, [server(apple), server(banana, "")]))) as served:
         wait_until(lambda: seen(served)["apple"]["check"])
         text = served.command("status").stdout
 

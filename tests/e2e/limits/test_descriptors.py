@@ -10,22 +10,16 @@ import pytest
 
 from tests.support.lb_file import lb_file, listener, member
 from tests.support.process_figures import descriptor_count
-from tests.support.scripted_member import ScriptedMember, connect, echo
+from tests.support.scripted_member import ScriptedMember, connect, echo, echoes
 from tests.support.served import Served, free_port, wait_until
 
 if TYPE_CHECKING:
-    import socket
     from collections.abc import Iterator
     from pathlib import Path
 
     from amphorad.admin import Client
 
 ROOM = 20
-
-
-def echoes(client: socket.socket) -> bool:
-    client.sendall(b"x")
-    return client.recv(1) == b"x"
 
 
 class Exhausted:
