@@ -274,9 +274,10 @@ PAYLOADS: dict[str, bytes] = {
 }
 
 _TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-_LINE = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+ (?:(?:https?://[^/@]+)?[/?][!-~]*|https?://[^/@]+|\*) HTTP/1\.[01]")
+_LINE = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+ (?:/[!-~]*|https?://[^/?@]+(?:[/?][!-~]*)?|\*) HTTP/1\.[01]")
 _HOST = re.compile(rb"(?:[0-9A-Za-z._~!$&'()*+;=%-]*|\[[0-9A-Fa-f:.]+\])(?::[0-9]{0,4}|:[1-5][0-9]{4})?")
-_SIZE_LINE = re.compile(rb"0*[0-9A-Fa-f]{1,15}(;[\t\x20-\x7e\x80-\xff]*)?")
+_NAME = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
+_SIZE_LINE = re.compile(rb"0*[0-9A-Fa-f]{1,15}(?:;%b(?:=(?:%b|\"[\t\x20-\x7e\x80-\xff]*\"))?)*" % (_NAME, _NAME))
 _BAD_OCTET = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 _TRAILER_FORBIDDEN = re.compile(
     rb"(content|transfer)[-_](length|encoding)|host|connection|authorization|x-forwarded-.*", re.I

@@ -33,8 +33,8 @@ from tests.support.smuggling_payloads import PAYLOADS, ambiguities
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-ANSWER_S = 0.3
-QUIET_S = 0.08
+ANSWER_S = 1.0
+QUIET_S = 0.15
 
 _NGINX = """
 daemon off;

