@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 __all__ = [
     "BUCKETS",
     "COUNTERS",
+    "MAX_THREADS",
     "Board",
     "BoardFull",
     "Kind",

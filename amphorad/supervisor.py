@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 
 import amphorad
 from amphorad.admin import AdminServer, ApplyReceipt, Refused
-from amphorad.board import Board
+from amphorad.board import MAX_THREADS, Board
 from amphorad.child import DataPlaneDied, DataPlaneProcess
 from amphorad.dialects import haproxy
 from amphorad.errors import AmphoradError
@@ -70,7 +70,7 @@ class Options:
 
     Args:
         file: the configuration, read at the start and on `reread`.
-        threads: engine threads; None takes `nbthread` of the file, else the number of usable CPUs.
+        threads: engine threads; None takes `nbthread` of the file, else the number of usable CPUs; at most MAX_THREADS.
         state_dir: a directory of this process alone, made with mode 0700 if it is not there.
         grace_s: how long open sessions may go on after a stop.
         algorithms: pairs of an algorithm of the file (None: any) and the one to balance with instead.
@@ -163,7 +163,8 @@ class Supervisor:
         )
         self._take_state_directory()
         self._sockets.prepare(wanted)
-        self._board = Board.create(self._options.threads or wanted.threads or len(os.sched_getaffinity(0)))
+        threads = self._options.threads or wanted.threads or len(os.sched_getaffinity(0))
+        self._board = Board.create(min(threads, MAX_THREADS))
         self._child = self._new_child()
         try:
             await self._child.start()

@@ -40,6 +40,7 @@ MemberKey = tuple[str, str, str, str, int]  # listener, pool, member, address, p
 
 INSERTION_LIMIT_BYTES = 1536  # what the engine's buffer for inserted lines has room for, less X-Forwarded-For and Host
 WEIGHT_LIMIT = 256
+BIND_LIMIT = 32  # MAX_BINDS in engine/runtime.pxd
 _REUSE = {ReusePolicy.NEVER: 0, ReusePolicy.SAFE: 1, ReusePolicy.RETRY: 2}
 _USABLE = (MemberState.UP, MemberState.NO_CHECK)
 _LOG_TAG = b"haproxy"  # log pipelines of Octavia deployments select on it (Octavia contract section 4.13)
@@ -497,6 +498,8 @@ class _Preparation:
 
     def _prepare_listener(self, load_balancer: LoadBalancer, listener: Listener) -> None:
         plane = self._plane
+        if len(listener.binds) > BIND_LIMIT:
+            raise ConfigError(f"listener {listener.id}: more than {BIND_LIMIT} addresses and ports")
         runtime = plane._listeners.get(listener.id)
         if runtime is None:
             runtime = ListenerRuntime(plane._engine, plane._board.claim(Kind.LISTENER, listener.id))

@@ -260,7 +260,7 @@ def test_listener_takes_the_port_of_a_removed_one(tmp_path: Path) -> None:
                 assert echoes(held)
 
 
-@pytest.mark.parametrize("change", ["garbage", "taken port", "not carried out"])
+@pytest.mark.parametrize("change", ["garbage", "taken port", "not carried out", "too many addresses"])
 def test_refused_apply_leaves_everything_as_it_was(tmp_path: Path, change: str) -> None:
     port = free_port()
     with ScriptedMember(echo) as target, ScriptedMember(echo) as unused:
@@ -278,6 +278,11 @@ def test_refused_apply_leaves_everything_as_it_was(tmp_path: Path, change: str) 
                 changed + listener("long" + "x" * 100, free_port(), [member(1)]),
                 "config",
                 ["long"],
+            ),
+            "too many addresses": (
+                changed + listener("many", 0, [], binds=[(f"127.0.1.{last}", unused.port) for last in range(1, 34)]),
+                "config",
+                ["listener many", "32 addresses"],
             ),
         }[change]
         with Served(tmp_path, good) as served, served.ask() as admin, connect(port) as held:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 import signal
@@ -13,6 +14,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from amphorad.cli.files import read_file
+from amphorad.supervisor import Options, Supervisor
 from tests.support.lb_file import balancer_text
 from tests.support.served import Served, amphorad, exists, free_port, wait_until
 
@@ -275,3 +278,21 @@ def test_demo_for_some_seconds_answers_and_leaves_nothing() -> None:
     assert " bad=0 " in lines[-1]
     for name in ("apple", "banana", "cherry"):
         assert re.search(rf"{name}=(2\d|3\d|4\d)%", lines[-1]), lines
+
+
+def test_serve_more_threads_in_the_file_than_there_can_be_are_cut_to_the_limit(tmp_path: Path, member: int) -> None:
+    """The controller renders the number of CPUs."""
+    port = free_port()
+    file = tmp_path / "many.cfg"
+    file.write_text(balancer_text(("a", port, [member])).replace("    daemon\n", "    daemon\n    nbthread 100\n"))
+    options = Options(file=file, state_dir=tmp_path / "s", admin_socket=tmp_path / "admin.sock", grace_s=0)
+
+    async def threads() -> int:
+        supervisor = Supervisor(options, read_file)
+        try:
+            await supervisor.start()
+            return supervisor.status().data_plane.threads
+        finally:
+            await supervisor.stop()
+
+    assert asyncio.run(threads()) == 64
