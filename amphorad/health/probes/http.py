@@ -12,7 +12,7 @@ from typing import Final
 
 from amphorad.health.verdict import INFO_LIMIT, CheckStatus, Finding
 
-__all__ = ["FIELD_LIMIT", "HEAD_LIMIT", "HttpConversation", "judge", "status_matcher"]
+__all__ = ["FIELD_LIMIT", "HEAD_LIMIT", "HttpConversation", "WithoutAnswer", "judge", "status_matcher"]
 
 HEAD_LIMIT: Final = 15360
 """Bytes of an answer's head: HAProxy's buffer less its reserve."""
@@ -42,7 +42,25 @@ def judge(code: int, text: bytes, expected: re.Pattern[str]) -> Finding:
     return Finding(CheckStatus.L7OK, code) if good else Finding(CheckStatus.L7STS, code, printable(text))
 
 
-class HttpConversation:
+class WithoutAnswer:
+    """What it means when there is no answer, in HTTP of any version."""
+
+    __slots__ = ()
+
+    def connected(self) -> Finding | None:
+        return None
+
+    def ended(self) -> Finding:
+        return Finding(CheckStatus.L7RSP)
+
+    def broken(self, reason: str) -> Finding:
+        return Finding(CheckStatus.SOCKERR, None, reason)
+
+    def timed_out(self) -> Finding:
+        return Finding(CheckStatus.L7TOUT)
+
+
+class HttpConversation(WithoutAnswer):
     """One request and the head of its answer.
 
     Args:
@@ -58,9 +76,6 @@ class HttpConversation:
         self._expected = expected
         self._head = b""
 
-    def connected(self) -> Finding | None:
-        return None
-
     def received(self, data: bytes) -> Finding | None:
         searched = max(0, len(self._head) - 2)
         head = self._head + data[: HEAD_LIMIT + 1 - len(self._head)]
@@ -71,15 +86,6 @@ class HttpConversation:
             return Finding(CheckStatus.L7RSP)
         self._head = head
         return None
-
-    def ended(self) -> Finding:
-        return Finding(CheckStatus.L7RSP)
-
-    def broken(self, reason: str) -> Finding:
-        return Finding(CheckStatus.SOCKERR, None, reason)
-
-    def timed_out(self) -> Finding:
-        return Finding(CheckStatus.L7TOUT)
 
     def _judge_head(self, head: bytes) -> Finding:
         match = _HEAD.fullmatch(head)

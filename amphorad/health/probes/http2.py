@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from amphorad.health.probes.http import judge
+from amphorad.health.probes.http import WithoutAnswer, judge
 from amphorad.health.verdict import CheckStatus, Finding
 
 if TYPE_CHECKING:
@@ -126,7 +126,7 @@ def _unpack(data: bytes) -> bytes | None:
     return text.encode() if value == (1 << bits) - 1 else None  # what is left over is padding of ones
 
 
-class Http2Conversation:
+class Http2Conversation(WithoutAnswer):
     """One request, and the status of its answer."""
 
     __slots__ = ("_buffer", "_expected", "_frames", "is_established", "outgoing")
@@ -137,9 +137,6 @@ class Http2Conversation:
         self._expected = expected
         self._buffer = b""
         self._frames = 0
-
-    def connected(self) -> Finding | None:
-        return None
 
     def received(self, data: bytes) -> Finding | None:
         self._buffer += data
@@ -159,15 +156,6 @@ class Http2Conversation:
             if finding is not None:
                 return finding
         return None
-
-    def ended(self) -> Finding:
-        return Finding(CheckStatus.L7RSP)
-
-    def broken(self, reason: str) -> Finding:
-        return Finding(CheckStatus.SOCKERR, None, reason)
-
-    def timed_out(self) -> Finding:
-        return Finding(CheckStatus.L7TOUT)
 
     def _take_frame(self, kind: int, flags: int, stream: int, payload: bytes) -> Finding | None:
         if self._frames == 1 and kind != _SETTINGS:  # RFC 9113 section 3.4
