@@ -6,6 +6,7 @@ import importlib
 import ipaddress
 import logging
 import random
+import signal
 import threading
 from typing import TYPE_CHECKING
 
@@ -16,7 +17,7 @@ from amphorad.algorithms import Algorithm, MemberView, SessionView, register, re
 from amphorad.algorithms.built_picker import BuiltPicker
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
 
@@ -119,6 +120,15 @@ def test_python_algorithm_fault_rotates_and_is_logged_once(
     ]
 
 
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """Shells start background jobs with SIGINT ignored, and then there is no interrupt to pass on."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_python_algorithm_keyboard_interrupt_reaches_the_program() -> None:
     def interrupt(_: SessionView) -> int:
         raise KeyboardInterrupt
