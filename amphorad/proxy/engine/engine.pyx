@@ -25,7 +25,8 @@ from amphorad.proxy.engine.runtime cimport (
     Shared, Thread,
 )
 from amphorad.proxy.engine.system cimport (
-    AF_INET, AF_INET6, close, htons, load_i64, load_u64, sockaddr_in, sockaddr_in6, store_u32,
+    AF_INET, AF_INET6, close, htons, load_i64, load_u64, peek_u32, put_i32, put_i64, put_u32, sockaddr_in, sockaddr_in6,
+    store_u32, witness_i32,
 )
 from amphorad.proxy.wire.log_line cimport LogProgram
 
@@ -71,7 +72,7 @@ cdef class Runtime:
         cdef uint32_t index
         cdef int64_t total = 0
         for index in range(self.engine.shared.thread_count):
-            total += self.per_thread[index].references
+            total += witness_i32(&self.per_thread[index].references)
         return total
 
 
@@ -113,18 +114,18 @@ cdef class MemberRuntime(Runtime):
         """Puts state and weight on the board, and lets retries know whether the member is worth another try."""
         self.slot.state = state
         self.slot.weight = weight
-        self.member.usable = usable
+        put_u32(&self.member.usable, usable)
 
     def remove(self) -> None:
         store_u32(&self.member.removed, 1)
-        self.member.usable = 0
+        put_u32(&self.member.usable, 0)
 
     def count_idle(self) -> None:
         """Puts the number of idle connections on the board."""
         cdef uint32_t index
         cdef int64_t total = 0
         for index in range(self.engine.shared.thread_count):
-            total += self.per_thread[index].idle_count
+            total += peek_u32(&self.per_thread[index].idle_count)
         self.slot.idle = total
 
     @property
@@ -309,7 +310,7 @@ cdef class ListenerRuntime(Runtime):
         self.listener.binds[index].port = port
         memcpy(self.listener.binds[index].host, <const char *>host, len(host) + 1)
         self.listener.binds[index].host_length = <uint16_t>len(host)
-        self.listener.binds[index].fd = fd
+        put_i32(&self.listener.binds[index].fd, fd)
         for thread in range(self.engine.shared.thread_count):
             if thread_watch(&self.engine.threads[thread], self.listener, index) != 0:
                 self.close_bind(port, address)
@@ -326,7 +327,7 @@ cdef class ListenerRuntime(Runtime):
                 fd = self.listener.binds[index].fd
                 for thread in range(self.engine.shared.thread_count):
                     thread_unwatch(&self.engine.threads[thread], fd)
-                self.listener.binds[index].fd = -1
+                put_i32(&self.listener.binds[index].fd, -1)
                 return fd
         return -1
 
@@ -407,11 +408,11 @@ cdef class Engine:
             thread_run(&self.threads[index])
 
     def set_session_limit(self, int64_t limit) -> None:
-        self.shared.session_limit = limit
+        put_i64(&self.shared.session_limit, limit)
 
     def set_log_socket(self, int fd) -> None:
         """Where traffic-log lines go; the descriptor stays the caller's. -1: nowhere."""
-        self.shared.log_socket = fd
+        put_i32(&self.shared.log_socket, fd)
 
     def set_listeners(self, list runtimes) -> None:
         """All listeners, for the threads that look for paused ones."""

@@ -6,7 +6,7 @@ than the least busy one hands new connections over, so that long-lived connectio
 connection limit stops accepting: the rest waits in the kernel's queue until a session ends (HAProxy does the same).
 """
 
-from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy, memset
 
@@ -24,8 +24,8 @@ from amphorad.proxy.engine.session cimport session_close, session_open
 from amphorad.proxy.engine.system cimport (
     AF_INET, EAGAIN, EBADF, EFD_CLOEXEC, EFD_NONBLOCK, EINVAL, EMFILE, ENFILE, ENOBUFS, ENOMEM, EPOLL_CLOEXEC,
     EPOLL_CTL_ADD, EPOLL_CTL_DEL, EPOLLERR, EPOLLET, EPOLLEXCLUSIVE, EPOLLHUP, EPOLLIN, EPOLLOUT, EPOLLRDHUP, SOCK_CLOEXEC,
-    SOCK_NONBLOCK, accept4, add_i64, close, epoll_create1, epoll_ctl, epoll_event, epoll_wait, errno, eventfd,
-    exchange_u32, iovec, load_i64, load_u32, now_us, ntohs, read, sockaddr, sockaddr_in, sockaddr_in6, sockaddr_storage,
+    SOCK_NONBLOCK, accept4, add_i64, bump_i32, bump_u32, close, epoll_create1, epoll_ctl, epoll_event, epoll_wait, errno, eventfd,
+    exchange_u32, iovec, load_i64, load_u32, now_us, ntohs, peek_i32, peek_i64, peek_u32, put_u32, raise_i64, read, sockaddr, sockaddr_in, sockaddr_in6, sockaddr_storage,
     socklen_t, store_u32, store_u64, wall_us, write,
 )
 from amphorad.proxy.engine.traffic_log cimport log_flush
@@ -130,7 +130,7 @@ cdef void thread_run(Thread *thread) noexcept nogil:
         store_u64(&thread.passes, thread.passes + 1)
         thread.now_us = now_us()
         thread.now_ms = (thread.now_us - thread.epoch_us) // 1000
-        if thread.shared.log_socket >= 0:
+        if peek_i32(&thread.shared.log_socket) >= 0:
             thread.wall_s = wall_us() // 1000000
         for index in range(count):
             dispatch(thread, &events[index])
@@ -223,7 +223,7 @@ cdef void sweep(Thread *thread) noexcept nogil:
     while session != NULL:
         following = session.next
         if (session.phase == REQUEST_HEAD and session.pending == NULL and session.client.out == NULL
-                and (thread.shared.stopping or session.listener.removed)):
+                and (peek_u32(&thread.shared.stopping) or peek_u32(&session.listener.removed))):
             session_close(session)
         session = following
     while dropped != NULL and dropped[0] != NULL:
@@ -240,9 +240,8 @@ cdef int admit(Thread *thread, Listener *listener, const ListenerConfig *config)
     while True:
         now = add_i64(&listener.slot.load.in_flight, 1)
         if now <= config.limit:
-            if add_i64(&thread.shared.sessions, 1) <= thread.shared.session_limit:
-                if now > listener.slot.max_current:
-                    listener.slot.max_current = now
+            if add_i64(&thread.shared.sessions, 1) <= peek_i64(&thread.shared.session_limit):
+                raise_i64(&listener.slot.max_current, now)
                 return 1
             add_i64(&thread.shared.sessions, -1)
             store_u32(&thread.shared.paused, 1)
@@ -250,7 +249,7 @@ cdef int admit(Thread *thread, Listener *listener, const ListenerConfig *config)
         store_u32(&listener.paused, 1)
         # a session may have ended before it could see that we are paused
         if (load_i64(&listener.slot.load.in_flight) >= config.limit
-                or load_i64(&thread.shared.sessions) >= thread.shared.session_limit):
+                or load_i64(&thread.shared.sessions) >= peek_i64(&thread.shared.session_limit)):
             return 0
 
 
@@ -269,13 +268,14 @@ cdef void accept_from(Thread *thread, ListenerBind *bind) noexcept nogil:
     cdef socklen_t length
     cdef int turn
     cdef int error
-    if bind.fd < 0 or config == NULL or listener.removed:
+    cdef int32_t listening = peek_i32(&bind.fd)
+    if listening < 0 or config == NULL or peek_u32(&listener.removed):
         return
     for turn in range(ACCEPTS):
         if not admit(thread, listener, config):
             return
         length = sizeof(sockaddr_storage)
-        arrival.fd = accept4(bind.fd, <sockaddr *>&address, &length, SOCK_NONBLOCK | SOCK_CLOEXEC)
+        arrival.fd = accept4(listening, <sockaddr *>&address, &length, SOCK_NONBLOCK | SOCK_CLOEXEC)
         if arrival.fd < 0:
             error = errno
             withdraw(thread, listener)
@@ -336,7 +336,7 @@ cdef void accept_waiting(Thread *thread) noexcept nogil:
         listeners += 1
         if exchange_u32(&listener.paused, 0):
             for bind in range(MAX_BINDS):
-                if listener.binds[bind].fd >= 0:
+                if peek_i32(&listener.binds[bind].fd) >= 0:
                     accept_from(thread, &listener.binds[bind])
 
 
@@ -353,20 +353,22 @@ cdef int hand_over(Thread *thread, const Handover *arrival) noexcept nogil:
     cdef Thread *other
     cdef Thread *least = thread
     cdef int64_t fewest = thread.session_count
+    cdef int64_t sessions
     cdef uint32_t index
     cdef int done = 0
     for index in range(thread.shared.thread_count):
         other = &thread.shared.threads[index]
-        if other.session_count + other.inbox_count < fewest:
-            fewest = other.session_count + other.inbox_count
+        sessions = peek_i64(&other.session_count) + peek_u32(&other.inbox_count)
+        if sessions < fewest:
+            fewest = sessions
             least = other
     if thread.session_count - fewest < HANDOVER_SLACK:
         return 0
     lock_inbox(least)
     if least.inbox_count < INBOX_PLACES:
-        arrival.target.per_thread[thread.index].references += 1  # given back by the thread that takes it
+        bump_i32(&arrival.target.per_thread[thread.index].references, 1)  # given back by the thread that takes it
         least.inbox[least.inbox_count] = arrival[0]
-        least.inbox_count += 1
+        bump_u32(&least.inbox_count, 1)
         done = 1
     store_u32(&least.inbox_lock, 0)
     if done:
@@ -378,12 +380,12 @@ cdef void take_inbox(Thread *thread) noexcept nogil:
     cdef Handover[64] taken
     cdef uint32_t count
     cdef uint32_t index
-    while thread.inbox_count:
+    while peek_u32(&thread.inbox_count):
         lock_inbox(thread)
         count = thread.inbox_count if thread.inbox_count < 64 else 64
         memcpy(taken, thread.inbox + (thread.inbox_count - count), count * sizeof(Handover))
-        thread.inbox_count -= count
+        put_u32(&thread.inbox_count, thread.inbox_count - count)
         store_u32(&thread.inbox_lock, 0)
         for index in range(count):
             begin(thread, &taken[index])
-            taken[index].target.per_thread[thread.index].references -= 1
+            bump_i32(&taken[index].target.per_thread[thread.index].references, -1)

@@ -17,8 +17,8 @@ from amphorad.proxy.engine.runtime cimport (
     AT_EOF, DEAD, FAILED, PEER_CLOSED, READABLE, Conn, PerThread,
 )
 from amphorad.proxy.engine.system cimport (
-    EINPROGRESS, IPPROTO_TCP, SO_ERROR, SOCK_CLOEXEC, SOCK_NONBLOCK, SOCK_STREAM, SOL_SOCKET, TCP_NODELAY, close,
-    connect, errno, getsockopt, setsockopt, sockaddr, socket, socklen_t,
+    EINPROGRESS, IPPROTO_TCP, SO_ERROR, SOCK_CLOEXEC, SOCK_NONBLOCK, SOCK_STREAM, SOL_SOCKET, TCP_NODELAY, bump_i32,
+    bump_u32, close, connect, errno, getsockopt, peek_u32, setsockopt, sockaddr, socket, socklen_t,
 )
 
 
@@ -96,7 +96,7 @@ cdef MemberConn *member_conn_open(Thread *thread, Member *member, const ConnKind
     member_conn.uses = 0
     member_conn.is_idle = 0
     member_conn.is_bound = 0
-    member.per_thread[thread.index].references += 1
+    bump_i32(&member.per_thread[thread.index].references, 1)
     member.per_thread[thread.index].row.counters[C_CONNECTS] += 1
     count_used(thread, &member.per_thread[thread.index])
     if conn_register(&member_conn.conn) != 0:
@@ -137,7 +137,7 @@ cdef void member_conn_give_idle(MemberConn *member_conn) noexcept nogil:
     if conn.flags & READABLE and not conn.flags & (PEER_CLOSED | FAILED | AT_EOF):
         # the last read was exactly filled: only another one tells whether anything is left
         conn_receive(conn, &probe, 1)
-    if conn.flags & (READABLE | PEER_CLOSED | FAILED | AT_EOF) or member.removed or conn.out != NULL or not is_wanted(local):
+    if conn.flags & (READABLE | PEER_CLOSED | FAILED | AT_EOF) or peek_u32(&member.removed) or conn.out != NULL or not is_wanted(local):
         member_conn_close(member_conn)
         return
     local.used -= 1
@@ -149,7 +149,7 @@ cdef void member_conn_give_idle(MemberConn *member_conn) noexcept nogil:
     if local.idle_head != NULL:
         local.idle_head.idle_previous = member_conn
     local.idle_head = member_conn
-    local.idle_count += 1
+    bump_u32(&local.idle_count, 1)
     timer_set(thread, &conn.timer, thread.now_ms + thread.shared.idle_lifetime_ms)
 
 
@@ -163,7 +163,7 @@ cdef void unlink_idle(PerThread *local, MemberConn *member_conn) noexcept nogil:
     member_conn.idle_next = NULL
     member_conn.idle_previous = NULL
     member_conn.is_idle = 0
-    local.idle_count -= 1
+    bump_u32(&local.idle_count, -1)
 
 
 cdef void member_conn_close(MemberConn *member_conn) noexcept nogil:
@@ -177,7 +177,7 @@ cdef void member_conn_close(MemberConn *member_conn) noexcept nogil:
         local.used -= 1
     conn.kind = &IDLE  # whose `free` gives the memory back
     member_conn.session = NULL
-    local.references -= 1
+    bump_i32(&local.references, -1)
     conn_close(conn)
 
 

@@ -23,7 +23,7 @@ from amphorad.proxy.engine.session cimport (
     ATTEMPT_FAILED, ATTEMPT_REUSED, ATTEMPT_STARTED, count_event, count_out, listener_row, member_row, pool_row,
     session_close, session_connect, session_leave_member, session_listens, session_set_pool,
 )
-from amphorad.proxy.engine.system cimport SO_LINGER, SOL_SOCKET, linger, setsockopt
+from amphorad.proxy.engine.system cimport SO_LINGER, SOL_SOCKET, linger, peek_u32, setsockopt
 from amphorad.proxy.engine.traffic_log cimport log_end
 from amphorad.proxy.wire.http1 cimport BODY_UNTIL_CLOSE, HEAD
 
@@ -82,7 +82,7 @@ cdef int finish(Session *session) noexcept nogil:
     if session.response != NULL:
         block_give(thread, session.response)
         session.response = NULL
-    if not keep or thread.shared.stopping or session.listener.removed:
+    if not keep or peek_u32(&thread.shared.stopping) or peek_u32(&session.listener.removed):
         return close_gently(session)
     session.phase = REQUEST_HEAD
     session.flags = 0
@@ -126,7 +126,7 @@ cdef int answer(Session *session, uint16_t status, char cause, char stage) noexc
     drop_member(session)
     if session.flags & RESPONSE_STARTED:
         return abort(session, cause, stage)
-    if not session.flags & REQUEST_DONE or status == 400 or status == 408 or session.client.thread.shared.stopping:
+    if not session.flags & REQUEST_DONE or status == 400 or status == 408 or peek_u32(&session.client.thread.shared.stopping):
         session.flags &= ~<unsigned int>KEEP_CLIENT
     if status == 400 or status == 408 or status == 414 or status == 431 or status == 501:
         listener_row(session).counters[C_REQUEST_ERRORS] += 1

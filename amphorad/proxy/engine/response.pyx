@@ -23,6 +23,7 @@ from amphorad.proxy.engine.runtime cimport (
     load_view,
 )
 from amphorad.proxy.engine.session cimport count_event, count_out, session_listens
+from amphorad.proxy.engine.system cimport peek_u32
 from amphorad.proxy.wire.http1 cimport (
     BINDS_AUTHENTICATION, BODY_CHUNKED, BODY_LENGTH, BODY_UNTIL_CLOSE, COMPLETE, NEED_MORE, NO_BODY, TRANSFER_ENCODING,
     WANTS_CLOSE, WANTS_UPGRADE, ChunkDecoder, Head, feed_chunks, parse_response,
@@ -244,7 +245,7 @@ cdef int begin_response(Session *session, uint8_t *data, uint32_t length, int fi
                     head.fields[index].drop = 1
     elif head.body == BODY_LENGTH:
         session.response_left = head.content_length
-    if not session.flags & REQUEST_DONE or thread.shared.stopping or session.listener.removed:
+    if not session.flags & REQUEST_DONE or peek_u32(&thread.shared.stopping) or peek_u32(&session.listener.removed):
         session.flags &= ~<unsigned int>KEEP_CLIENT
     if not session.flags & KEEP_CLIENT:
         extra = b"connection: close\r\n"

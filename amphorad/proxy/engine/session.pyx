@@ -24,7 +24,8 @@ from amphorad.proxy.engine.runtime cimport (
     DEAD, READABLE, WAITING, WRITABLE, ListenerConfig, Member, MemberConn, load_config, load_view,
 )
 from amphorad.proxy.engine.system cimport (
-    EADDRNOTAVAIL, EMFILE, ENFILE, ENOBUFS, ENOMEM, add_i64, errno, load_i64, load_u32,
+    EADDRNOTAVAIL, EMFILE, ENFILE, ENOBUFS, ENOMEM, add_i64, bump_i32, bump_i64, errno, load_i64, load_u32,
+    peek_u32, peek_u64, put_u64, raise_i64,
 )
 
 cdef enum:
@@ -58,8 +59,8 @@ cdef Session *session_open(Thread *thread, Listener *listener, int fd, const Con
     if thread.sessions != NULL:
         thread.sessions.previous = session
     thread.sessions = session
-    thread.session_count += 1
-    listener.per_thread[thread.index].references += 1
+    bump_i64(&thread.session_count, 1)
+    bump_i32(&listener.per_thread[thread.index].references, 1)
     listener.per_thread[thread.index].row.counters[C_CONNECTIONS] += 1
     return session
 
@@ -90,13 +91,13 @@ cdef void session_close(Session *session) noexcept nogil:
         thread.sessions = session.next
     if session.next != NULL:
         session.next.previous = session.previous
-    thread.session_count -= 1
+    bump_i64(&thread.session_count, -1)
     conn_close(&session.client)
     add_i64(&listener.slot.load.in_flight, -1)
     add_i64(&thread.shared.sessions, -1)
     if load_u32(&listener.paused) or load_u32(&thread.shared.paused):
         thread.accept_wanted = 1
-    listener.per_thread[thread.index].references -= 1
+    bump_i32(&listener.per_thread[thread.index].references, -1)
 
 
 cdef int session_listens(Session *session) noexcept nogil:
@@ -106,21 +107,19 @@ cdef int session_listens(Session *session) noexcept nogil:
 
 cdef void session_set_pool(Session *session, Pool *pool) noexcept nogil:
     if session.pool != NULL:
-        session.pool.per_thread[session.client.thread.index].references -= 1
+        bump_i32(&session.pool.per_thread[session.client.thread.index].references, -1)
     session.pool = pool
     if pool != NULL:
-        pool.per_thread[session.client.thread.index].references += 1
+        bump_i32(&pool.per_thread[session.client.thread.index].references, 1)
 
 
 cdef void session_set_member(Session *session, Member *member) noexcept nogil:
     cdef int64_t now = load_i64(&member.slot.load.in_flight)
     session.member = member
-    member.per_thread[session.client.thread.index].references += 1
-    if now > member.slot.max_current:
-        member.slot.max_current = now
+    bump_i32(&member.per_thread[session.client.thread.index].references, 1)
+    raise_i64(&member.slot.max_current, now)
     now = add_i64(&session.pool.slot.load.in_flight, 1)
-    if now > session.pool.slot.max_current:
-        session.pool.slot.max_current = now
+    raise_i64(&session.pool.slot.max_current, now)
 
 
 cdef void session_take_bound(Session *session) noexcept nogil:
@@ -137,7 +136,7 @@ cdef void session_leave_member(Session *session) noexcept nogil:
         return
     add_i64(&session.member.slot.load.in_flight, -1)
     add_i64(&session.pool.slot.load.in_flight, -1)
-    session.member.per_thread[session.client.thread.index].references -= 1
+    bump_i32(&session.member.per_thread[session.client.thread.index].references, -1)
     session.member = NULL
 
 
@@ -162,7 +161,7 @@ cdef int choose(Session *session, PoolView *view, Member *failed) noexcept nogil
         for step in range(view.usable_count):
             index = (<uint32_t>picked + step) % view.usable_count
             candidate = view.members[view.usable[index]]
-            if candidate == failed or now - candidate.failed_us < RECENT_US:
+            if candidate == failed or now - peek_u64(&candidate.failed_us) < RECENT_US:
                 continue
             if candidate != member:
                 add_i64(&member.slot.load.in_flight, -1)
@@ -245,7 +244,7 @@ cdef int session_retry(Session *session, const ConnKind *kind) noexcept nogil:
     if session.member_conn != NULL:
         member_conn_close(session.member_conn)
         session.member_conn = NULL
-    failed.failed_us = thread.now_us
+    put_u64(&failed.failed_us, thread.now_us)
     member_row(session).counters[C_CONNECT_ERRORS] += 1
     pool_row(session).counters[C_CONNECT_ERRORS] += 1
     if view == NULL:
@@ -256,7 +255,7 @@ cdef int session_retry(Session *session, const ConnKind *kind) noexcept nogil:
     session.retries_left -= 1
     member_row(session).counters[C_RETRIES] += 1
     pool_row(session).counters[C_RETRIES] += 1
-    if view.redispatch and (view.usable_count > 1 or failed.removed or not failed.usable):
+    if view.redispatch and (view.usable_count > 1 or peek_u32(&failed.removed) or not peek_u32(&failed.usable)):
         session_leave_member(session)
         if choose(session, view, failed) != 0:
             return ATTEMPT_FAILED

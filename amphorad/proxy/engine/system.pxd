@@ -115,7 +115,15 @@ cdef extern from *:
     #define amphorad_store(p, v) __atomic_store_n((p), (v), __ATOMIC_SEQ_CST)
     #define amphorad_add(p, v) __atomic_add_fetch((p), (v), __ATOMIC_SEQ_CST)
     #define amphorad_exchange(p, v) __atomic_exchange_n((p), (v), __ATOMIC_SEQ_CST)
-    #define amphorad_relaxed_load(p) __atomic_load_n((p), __ATOMIC_RELAXED)
+    #define amphorad_peek(p) __atomic_load_n((p), __ATOMIC_RELAXED)
+    #define amphorad_put(p, v) __atomic_store_n((p), (v), __ATOMIC_RELAXED)
+    #define amphorad_bump(p, v) __atomic_store_n((p), __atomic_load_n((p), __ATOMIC_RELAXED) + (v), __ATOMIC_RELEASE)
+    #define amphorad_witness(p) __atomic_load_n((p), __ATOMIC_ACQUIRE)
+    static inline void amphorad_raise(int64_t *place, int64_t value) {
+        int64_t seen = __atomic_load_n(place, __ATOMIC_RELAXED);
+        while (value > seen
+               && !__atomic_compare_exchange_n(place, &seen, value, 1, __ATOMIC_RELAXED, __ATOMIC_RELAXED)) {}
+    }
     #define amphorad_likely(x) __builtin_expect(!!(x), 1)
     #define amphorad_unlikely(x) __builtin_expect(!!(x), 0)
     """
@@ -127,6 +135,21 @@ cdef extern from *:
     uint32_t load_u32 "amphorad_load"(uint32_t *value) nogil
     void store_u32 "amphorad_store"(uint32_t *value, uint32_t new) nogil
     uint32_t exchange_u32 "amphorad_exchange"(uint32_t *value, uint32_t new) nogil
+    # Plain loads and stores as x86 and Arm have them, for values that others look at without a lock: peek and put order
+    # nothing; bump is for values with one writer, and who witnesses the new value sees all that was written before it.
+    uint32_t peek_u32 "amphorad_peek"(const uint32_t *value) nogil
+    int32_t peek_i32 "amphorad_peek"(const int32_t *value) nogil
+    uint64_t peek_u64 "amphorad_peek"(const uint64_t *value) nogil
+    int64_t peek_i64 "amphorad_peek"(const int64_t *value) nogil
+    void put_u32 "amphorad_put"(uint32_t *value, uint32_t new) nogil
+    void put_i32 "amphorad_put"(int32_t *value, int32_t new) nogil
+    void put_u64 "amphorad_put"(uint64_t *value, uint64_t new) nogil
+    void put_i64 "amphorad_put"(int64_t *value, int64_t new) nogil
+    void bump_u32 "amphorad_bump"(uint32_t *value, int change) nogil
+    void bump_i32 "amphorad_bump"(int32_t *value, int change) nogil
+    void bump_i64 "amphorad_bump"(int64_t *value, int change) nogil
+    int32_t witness_i32 "amphorad_witness"(const int32_t *value) nogil
+    void raise_i64 "amphorad_raise"(int64_t *value, int64_t candidate) nogil    # to `candidate` if that is more
     bint unlikely "amphorad_unlikely"(bint condition) nogil
     bint likely "amphorad_likely"(bint condition) nogil
 

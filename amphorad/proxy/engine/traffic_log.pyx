@@ -11,7 +11,8 @@ from libc.string cimport memcpy, memset
 from amphorad.proxy.engine.memory cimport block_data, block_give, block_take
 from amphorad.proxy.engine.runtime cimport Block, LogEntry, PoolView, load_config, load_view
 from amphorad.proxy.engine.system cimport (
-    MSG_DONTWAIT, MSG_NOSIGNAL, AF_INET, add_i64, load_i64, mmsghdr, ntohs, sendmmsg, sockaddr_in, sockaddr_in6, wall_us,
+    MSG_DONTWAIT, MSG_NOSIGNAL, AF_INET, add_i64, load_i64, mmsghdr, ntohs, peek_i32, sendmmsg, sockaddr_in, sockaddr_in6,
+    wall_us,
 )
 from amphorad.proxy.wire.log_line cimport DATAGRAM_LIMIT, LogClock, LogRecord, format_line
 
@@ -25,7 +26,7 @@ cdef void log_begin(Session *session, const ListenerConfig *config, const uint8_
     """Notes when it began and, for HTTP, the request line (`line` NULL: unparsable, or a TCP session)."""
     cdef Block *block
     cdef LogEntry *entry
-    if config.log_format == NULL or session.client.thread.shared.log_socket < 0:
+    if config.log_format == NULL or peek_i32(&session.client.thread.shared.log_socket) < 0:
         return
     if length > LINE_KEPT:
         length = LINE_KEPT
@@ -125,7 +126,7 @@ cdef void log_flush(Thread *thread) noexcept nogil:
     cdef mmsghdr[64] messages
     cdef uint32_t index
     cdef int sent
-    cdef int32_t log_socket = thread.shared.log_socket
+    cdef int32_t log_socket = peek_i32(&thread.shared.log_socket)
     if thread.log_lines == 0:
         return
     memset(messages, 0, sizeof(mmsghdr) * thread.log_lines)
