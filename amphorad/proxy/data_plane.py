@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from amphorad.board import Board, BoardFull, Kind, LastCheck, MemberState
 from amphorad.errors import ConfigError
-from amphorad.model import Algorithm, Mode, ReusePolicy
+from amphorad.model import Algorithm, Mode, ProxyProtocol, ReusePolicy
 from amphorad.proxy.engine.engine import (
     Config,
     Engine,
@@ -42,6 +42,7 @@ INSERTION_LIMIT_BYTES = 1536  # what the engine's buffer for inserted lines has 
 WEIGHT_LIMIT = 256
 BIND_LIMIT = 32  # MAX_BINDS in engine/runtime.pxd
 _REUSE = {ReusePolicy.NEVER: 0, ReusePolicy.SAFE: 1, ReusePolicy.RETRY: 2}
+_PROXY_VERSIONS = {None: 0, ProxyProtocol.V1: 1, ProxyProtocol.V2: 2}
 _USABLE = (MemberState.UP, MemberState.NO_CHECK)
 _LOG_TAG = b"haproxy"  # log pipelines of Octavia deployments select on it (Octavia contract section 4.13)
 
@@ -333,6 +334,7 @@ class DataPlane:
             algorithm=str(pool.algorithm),
             is_http=pool.mode is Mode.HTTP,
             reuse=_REUSE[self._reuse(pool)],
+            proxy_protocol=_PROXY_VERSIONS[pool.proxy_protocol],
             forwarded_for=pool.forwarded_for,
             insertions=_insertions(pool),
             retries=self._retries,
@@ -507,7 +509,7 @@ class _Preparation:
         pool = self.pools[listener.id, listener.default_pool] if listener.default_pool is not None else None
         self.configs[listener.id] = Config(
             listener.id,
-            is_http=listener.mode is Mode.HTTP,
+            is_http=_speaks_http(listener),
             limit=listener.connection_limit,
             timeout_client_ms=_milliseconds(listener.timeout_client_s),
             default_pool=pool,
@@ -516,11 +518,26 @@ class _Preparation:
         )
 
 
+def _speaks_http(listener: Listener) -> bool:
+    """Whether clients are served as HTTP: also on a TCP listener whose default pool is an HTTP one.
+
+    HAProxy upgrades such a connection before it reads anything from it, so it behaves as on an HTTP listener from its
+    first byte on, built-in answers included; only the traffic log keeps the format of a TCP listener.
+    """
+    return listener.mode is Mode.HTTP or any(
+        pool.mode is Mode.HTTP for pool in listener.pools if pool.id == listener.default_pool
+    )
+
+
 def _require_carried_out(listener: Listener, pool: Pool) -> None:
     """A last line of defence behind the dialect: nothing that the engine would silently ignore."""
-    if listener.mode is not pool.mode:
-        raise ConfigError(f"pool {pool.id} of listener {listener.id}: a {pool.mode} pool there is not supported yet")
-    for what in ("tls", "proxy_protocol", "persistence"):
+    if listener.mode is Mode.HTTP and pool.mode is not Mode.HTTP:
+        raise ConfigError(f"pool {pool.id} of listener {listener.id}: an HTTP listener needs HTTP pools")
+    if pool.proxy_protocol not in _PROXY_VERSIONS:
+        raise ConfigError(
+            f"pool {pool.id} of listener {listener.id}: PROXY protocol {pool.proxy_protocol} is not supported yet"
+        )
+    for what in ("tls", "persistence"):
         if getattr(pool, what) is not None:
             raise ConfigError(f"pool {pool.id} of listener {listener.id}: {what} is not supported yet")
     if listener.tls is not None or listener.policies or listener.hsts or listener.is_prometheus:

@@ -28,6 +28,7 @@ class Feature(StrEnum):
     APP_COOKIE = "APP_COOKIE persistence"
     HTTP_COOKIE = "HTTP_COOKIE persistence"
     PROXY_PROTOCOL = "PROXY protocol towards members"
+    PROXY_PROTOCOL_TLS = "PROXY protocol towards members that tells of the client's TLS"
     PEERS = "stick-table peers"
     PROMETHEUS = "PROMETHEUS listeners"
     TRAFFIC_LOG = "the traffic log"
@@ -37,5 +38,14 @@ class Feature(StrEnum):
 ALL_FEATURES: Final = frozenset(Feature)
 """Everything the dialect knows; for tests, and for tools that only look at a configuration."""
 
-SUPPORTED: Final = frozenset({Feature.TRAFFIC_LOG, Feature.HEALTH_MONITOR, Feature.TLS_MONITOR, Feature.PING_MONITOR})
+SUPPORTED: Final = frozenset(
+    {
+        Feature.TRAFFIC_LOG,
+        Feature.HEALTH_MONITOR,
+        Feature.TLS_MONITOR,
+        Feature.PING_MONITOR,
+        Feature.PROXY_PROTOCOL,
+        Feature.HTTP_POOL_ON_TCP_LISTENER,
+    }
+)
 """What the data plane carries out today. A feature is added here by the change that builds it."""

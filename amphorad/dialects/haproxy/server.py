@@ -146,7 +146,8 @@ def _proxy_protocol(line: Line, report: Report, options: dict[str, str]) -> Prox
         return None
     if len(found) > 1:
         raise line.error("more than one PROXY protocol version", line.words[1])
-    report.need(Feature.PROXY_PROTOCOL, line)
+    with_tls = found[0] is ProxyProtocol.V2_SSL_CN
+    report.need(Feature.PROXY_PROTOCOL_TLS if with_tls else Feature.PROXY_PROTOCOL, line)
     return found[0]
 
 

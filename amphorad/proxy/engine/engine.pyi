@@ -38,6 +38,7 @@ class View:
         usable: places in `members` that the algorithm chooses from.
         weights: of the usable ones.
         reuse: 0 never, 1 safe, 2 retry.
+        proxy_protocol: version of the PROXY header to members, 0 for none.
         insertions: header names and values; None stands for the port that the client connected to.
     """
 
@@ -52,6 +53,7 @@ class View:
         algorithm: str,
         is_http: bool,
         reuse: int,
+        proxy_protocol: int,
         forwarded_for: bool,
         insertions: list[tuple[bytes, bytes | None]],
         retries: int,

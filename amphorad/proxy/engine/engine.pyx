@@ -141,7 +141,7 @@ cdef class View:
 
     def __init__(
         self, str name, list members not None, list usable not None, list weights not None, PoolRuntime pool not None, *,
-        str algorithm, bint is_http, int reuse, bint forwarded_for, list insertions, int retries, bint redispatch,
+        str algorithm, bint is_http, int reuse, int proxy_protocol, bint forwarded_for, list insertions, int retries, bint redispatch,
         uint32_t timeout_connect_ms, uint32_t timeout_member_ms,
     ):
         cdef MemberRuntime member
@@ -180,6 +180,7 @@ cdef class View:
             free(loads)
         view.is_http = is_http
         view.reuse = reuse
+        view.proxy_protocol = <uint8_t>proxy_protocol
         view.forwarded_for = forwarded_for
         view.retries = retries
         view.redispatch = redispatch

@@ -212,6 +212,12 @@ cdef void bury(Thread *thread) noexcept nogil:
         conn = following
 
 
+cdef int speaks_otherwise(Session *session) noexcept nogil:
+    """Whether the listener of an HTTP session has become one for TCP."""
+    cdef ListenerConfig *config = load_config(&session.listener.config)
+    return config != NULL and not config.is_http
+
+
 cdef void sweep(Thread *thread) noexcept nogil:
     """Closes what should not be kept: idle clients of a removed listener (at the end: all), idle connections to removed members."""
     cdef Session *session = thread.sessions
@@ -223,7 +229,7 @@ cdef void sweep(Thread *thread) noexcept nogil:
     while session != NULL:
         following = session.next
         if (session.phase == REQUEST_HEAD and session.pending == NULL and session.client.out == NULL
-                and (peek_u32(&thread.shared.stopping) or peek_u32(&session.listener.removed))):
+                and (peek_u32(&thread.shared.stopping) or peek_u32(&session.listener.removed) or speaks_otherwise(session))):
             session_close(session)
         session = following
     while dropped != NULL and dropped[0] != NULL:

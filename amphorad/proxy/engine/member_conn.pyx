@@ -5,6 +5,9 @@ Idle connections wait in a list of their member and thread, the latest used firs
 more are kept than were in use at the same time lately: requests that each need a fresh connection would pile them up. An
 idle connection on which anything happens is closed: the member has nothing to say there. The member's `idle` gauge and
 the thread's references to the member are kept here.
+
+A connection that began with a PROXY header is private to its client: between requests it waits in a list of the session,
+a few at most (HAProxy: `max-session-srv-conns`), and is not in the member's gauge, because nobody else could have it.
 """
 
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
@@ -24,6 +27,7 @@ from amphorad.proxy.engine.system cimport (
 
 cdef enum:
     IDLE_SPARE = 4              # idle connections beyond the most that were in use at the same time
+    KEPT_LIMIT = 5              # private connections of one client that wait for its requests
 
 
 cdef void idle_ready(Conn *conn) noexcept nogil:
@@ -63,6 +67,22 @@ cdef inline int is_wanted(const PerThread *local) noexcept nogil:
     return local.used + local.idle_count <= peak + IDLE_SPARE
 
 
+cdef void kept_ready(Conn *conn) noexcept nogil:
+    if conn.flags & (READABLE | PEER_CLOSED | FAILED):
+        kept_timer(conn)
+
+
+cdef void kept_timer(Conn *conn) noexcept nogil:
+    unlink_kept(<MemberConn *>conn)
+    member_conn_close(<MemberConn *>conn)
+
+
+cdef ConnKind KEPT
+KEPT.on_ready = kept_ready
+KEPT.on_timer = kept_timer
+KEPT.free = member_conn_free
+
+
 cdef MemberConn *member_conn_open(Thread *thread, Member *member, const ConnKind *kind) noexcept nogil:
     """Begins to connect. NULL with errno when the system refuses at once.
 
@@ -96,6 +116,8 @@ cdef MemberConn *member_conn_open(Thread *thread, Member *member, const ConnKind
     member_conn.uses = 0
     member_conn.is_idle = 0
     member_conn.is_bound = 0
+    member_conn.is_private = 0
+    member_conn.greeting = 0
     bump_i32(&member.per_thread[thread.index].references, 1)
     member.per_thread[thread.index].row.counters[C_CONNECTS] += 1
     count_used(thread, &member.per_thread[thread.index])
@@ -127,17 +149,25 @@ cdef MemberConn *member_conn_take_idle(Thread *thread, Member *member, const Con
     return member_conn
 
 
+cdef int is_quiet(MemberConn *member_conn) noexcept nogil:
+    """Whether both directions are empty and open, so that another request may follow."""
+    cdef Conn *conn = &member_conn.conn
+    cdef uint8_t probe
+    if conn.flags & READABLE and not conn.flags & (PEER_CLOSED | FAILED | AT_EOF):
+        # the last read was exactly filled: only another one tells whether anything is left
+        conn_receive(conn, &probe, 1)
+    return not (
+        conn.flags & (READABLE | PEER_CLOSED | FAILED | AT_EOF) or peek_u32(&member_conn.member.removed) or conn.out != NULL
+    )
+
+
 cdef void member_conn_give_idle(MemberConn *member_conn) noexcept nogil:
     """Keeps a connection for later requests. Only one that has nothing to read and is not bound to a client."""
     cdef Conn *conn = &member_conn.conn
     cdef Thread *thread = conn.thread
     cdef Member *member = member_conn.member
     cdef PerThread *local = &member.per_thread[thread.index]
-    cdef uint8_t probe
-    if conn.flags & READABLE and not conn.flags & (PEER_CLOSED | FAILED | AT_EOF):
-        # the last read was exactly filled: only another one tells whether anything is left
-        conn_receive(conn, &probe, 1)
-    if conn.flags & (READABLE | PEER_CLOSED | FAILED | AT_EOF) or peek_u32(&member.removed) or conn.out != NULL or not is_wanted(local):
+    if not is_quiet(member_conn) or not is_wanted(local):
         member_conn_close(member_conn)
         return
     local.used -= 1
@@ -179,6 +209,59 @@ cdef void member_conn_close(MemberConn *member_conn) noexcept nogil:
     member_conn.session = NULL
     bump_i32(&local.references, -1)
     conn_close(conn)
+
+
+cdef void member_conn_keep(Session *session, MemberConn *member_conn) noexcept nogil:
+    """Keeps a private connection for later requests of its client; closes it when there are enough of them."""
+    cdef Conn *conn = &member_conn.conn
+    cdef Thread *thread = conn.thread
+    if session.kept_count >= KEPT_LIMIT or not is_quiet(member_conn):
+        member_conn_close(member_conn)
+        return
+    conn.kind = &KEPT
+    member_conn.session = session
+    member_conn.idle_previous = NULL
+    member_conn.idle_next = session.kept
+    if session.kept != NULL:
+        session.kept.idle_previous = member_conn
+    session.kept = member_conn
+    session.kept_count += 1
+    timer_set(thread, &conn.timer, thread.now_ms + thread.shared.idle_lifetime_ms)
+
+
+cdef void unlink_kept(MemberConn *member_conn) noexcept nogil:
+    cdef Session *session = member_conn.session
+    if member_conn.idle_previous != NULL:
+        member_conn.idle_previous.idle_next = member_conn.idle_next
+    else:
+        session.kept = member_conn.idle_next
+    if member_conn.idle_next != NULL:
+        member_conn.idle_next.idle_previous = member_conn.idle_previous
+    member_conn.idle_next = NULL
+    member_conn.idle_previous = NULL
+    session.kept_count -= 1
+
+
+cdef MemberConn *member_conn_take_kept(Session *session, Member *member, int version, const ConnKind *kind) noexcept nogil:
+    """The client's own connection to that member, begun with a header of that version, or NULL."""
+    cdef MemberConn *member_conn = session.kept
+    while member_conn != NULL and (member_conn.member != member or member_conn.is_private != version):
+        member_conn = member_conn.idle_next
+    if member_conn == NULL:
+        return NULL
+    unlink_kept(member_conn)
+    member_conn.conn.kind = kind
+    member.per_thread[session.client.thread.index].row.counters[C_REUSES] += 1
+    return member_conn
+
+
+cdef void member_conns_close_kept(Session *session) noexcept nogil:
+    """All that wait for the session's next request: there is none."""
+    cdef MemberConn *member_conn
+    while session.kept != NULL:
+        member_conn = session.kept
+        unlink_kept(member_conn)
+        member_conn_close(member_conn)
 
 
 cdef void member_conns_close_idle(Thread *thread, Member *member) noexcept nogil:

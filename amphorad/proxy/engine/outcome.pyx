@@ -12,7 +12,7 @@ from amphorad.proxy.engine.board cimport (
     C_RETRIES, latency_bucket,
 )
 from amphorad.proxy.engine.conn cimport BROKEN, conn_finish, conn_receive, conn_write
-from amphorad.proxy.engine.member_conn cimport member_conn_close, member_conn_give_idle
+from amphorad.proxy.engine.member_conn cimport member_conn_close, member_conn_give_idle, member_conn_keep, member_conns_close_kept
 from amphorad.proxy.engine.memory cimport block_give, timer_set
 from amphorad.proxy.engine.request cimport request_send
 from amphorad.proxy.engine.runtime cimport (
@@ -43,7 +43,10 @@ cdef void release_member(Session *session) noexcept nogil:
                 and member_conn.conn.out == NULL and member_conn.conn.pipe == NULL):
             if not member_conn.is_bound:
                 session.member_conn = NULL
-                member_conn_give_idle(member_conn)
+                if member_conn.is_private:
+                    member_conn_keep(session, member_conn)
+                else:
+                    member_conn_give_idle(member_conn)
             elif not session.flags & KEEP_CLIENT or member_conn.conn.flags & READABLE:
                 drop_member(session)
         else:
@@ -105,6 +108,7 @@ cdef int close_gently(Session *session) noexcept nogil:
     """Closes so that the client gets the last answer: with unread bytes in the socket, close() would reset it."""
     cdef Thread *thread = session.client.thread
     drop_member(session)
+    member_conns_close_kept(session)
     session_leave_member(session)
     if session.flags & REQUEST_DONE and session.pending == NULL and nothing_unread(session):
         session_close(session)

@@ -19,8 +19,8 @@ from amphorad.proxy.engine.runtime cimport (
     PoolView, Thread, load_config, load_view,
 )
 from amphorad.proxy.engine.session cimport (
-    ATTEMPT_FAILED, ATTEMPT_STARTED, count_event, count_in, count_out, session_close, session_connect, session_free, session_listens,
-    session_retry, session_set_pool,
+    ATTEMPT_FAILED, ATTEMPT_STARTED, count_event, count_in, count_out, session_close, session_connect, session_free,
+    session_greet, session_listens, session_retry, session_set_pool,
 )
 from amphorad.proxy.engine.traffic_log cimport log_begin, log_end
 
@@ -84,7 +84,27 @@ cdef void relay_start(Session *session) noexcept nogil:
             return
         block_give(thread, session.pending)
         session.pending = NULL
+    if greet(session) == BROKEN:
+        broken(session)
+        return
     relay_run(session)
+
+
+cdef int greet(Session *session) noexcept nogil:
+    """Sends the PROXY header, if there is one, together with what the client has sent so far; nothing is waited for."""
+    cdef uint8_t *buffer = session.client.thread.scratch + HEADROOM
+    cdef uint32_t length = session_greet(session, buffer)
+    cdef int64_t count = 0
+    if length == 0:
+        return 0
+    if session.client.flags & READABLE:
+        count = conn_receive(&session.client, buffer + length, <uint64_t>1 << session.client.window)
+        if count > 0:
+            count_in(session, <uint64_t>count)
+            adapt(&session.client, count, session.client.thread.shared.splice_after)
+        else:
+            count = 0  # the flags of the connection tell which it was
+    return conn_write(&session.member_conn.conn, buffer, length + <uint64_t>count, 0)
 
 
 cdef void relay_run(Session *session) noexcept nogil:

@@ -19,12 +19,13 @@ from amphorad.proxy.engine.outcome cimport GO_ON, HTTP_MEMBER, STOP, abort, answ
 from amphorad.proxy.engine.runtime cimport (
     AT_EOF, BOUND_CONNECTION, CLIENT_CLOSES, CONNECTING, EXCHANGE, HEAD_BYTES, HEAD_TIMED, HEADROOM,
     INSERT_DESTINATION_PORT, KEEP_CLIENT,
-    MEMBER_STOPPED_READING, OFFERED_UPGRADE, READABLE, REGISTERED, REPLAYABLE, REQUEST_DONE, WRITABLE, Block, Conn, Insertion,
+    MEMBER_STOPPED_READING, OFFERED_UPGRADE, READABLE, REGISTERED, REPLAYABLE, REQUEST_DONE, SCRATCH_BYTES,
+    WRITABLE, Block, Conn, Insertion,
     ListenerBind, ListenerConfig, PoolView, Thread, load_config, load_view,
 )
 from amphorad.proxy.engine.session cimport (
-    count_in, listener_row, member_row, pool_row, session_close, session_connect, session_listens, session_set_pool,
-    session_take_bound,
+    count_in, listener_row, member_row, pool_row, session_close, session_connect, session_greet, session_listens,
+    session_set_pool, session_take_bound,
 )
 from amphorad.proxy.engine.system cimport AF_INET6, inet_ntop
 from amphorad.proxy.engine.traffic_log cimport log_begin
@@ -171,7 +172,9 @@ cdef int begin(Session *session, uint8_t *data, uint32_t length) noexcept nogil:
     if head.body == NO_BODY and head.method in (GET, HEAD, OPTIONS, TRACE) and not head.flags & WANTS_UPGRADE:
         session.flags |= REPLAYABLE
     session.client.timer.deadline = NEVER_MS  # the member's turn; costs one store
-    if config.default_pool == NULL:
+    if not config.is_http:  # it was when this connection began
+        session.flags &= ~<unsigned int>KEEP_CLIENT
+    if config.default_pool == NULL or not config.is_http:
         return answer(session, 503, c'S', c'C')
     session_set_pool(session, config.default_pool)
     view = load_view(&session.pool.view)
@@ -198,7 +201,8 @@ cdef int bound_is_usable(Session *session, PoolView *view) noexcept nogil:
     """Whether the bound connection leads to a usable member of this pool; counts the session in there."""
     cdef uint32_t index
     for index in range(view.usable_count):
-        if view.members[view.usable[index]] == session.member_conn.member:
+        if (view.members[view.usable[index]] == session.member_conn.member
+                and view.proxy_protocol == session.member_conn.is_private):
             session_take_bound(session)
             return 1
     return 0
@@ -339,6 +343,9 @@ cdef int request_send(Session *session) noexcept nogil:
     cdef Thread *thread = session.client.thread
     cdef Conn *member = &session.member_conn.conn
     cdef Block *block = session.request
+    cdef uint8_t *data
+    cdef uint64_t length
+    cdef uint32_t greeting
     cdef int64_t count
     session.phase = EXCHANGE
     session.member_conn.uses += 1
@@ -349,12 +356,21 @@ cdef int request_send(Session *session) noexcept nogil:
     timer_set(thread, &member.timer, thread.now_ms + session.timeout_member_ms)
     if not session.flags & REQUEST_DONE:
         timer_set(thread, &session.client.timer, thread.now_ms + session.timeout_client_ms)
-    count = conn_transmit(member, block_data(block), block.length, 0)
+    data = block_data(block)
+    length = block.length
+    greeting = session_greet(session, thread.scratch)
+    if greeting:  # both in one send; a connection that is new was waited for, so nothing is in the scratch memory
+        if length > SCRATCH_BYTES:
+            return answer(session, 500, c'R', c'H')
+        memcpy(thread.scratch + greeting, data, length)
+        data = thread.scratch
+        length += greeting
+    count = conn_transmit(member, data, length, 0)
     if count == BROKEN:
         member.flags |= READABLE  # it may have answered before it closed; reading tells
         session.flags |= MEMBER_STOPPED_READING
-    elif <uint64_t>count < block.length:
-        if conn_stash(member, block_data(block) + count, block.length - <uint64_t>count) == BROKEN:
+    elif <uint64_t>count < length:
+        if conn_stash(member, data + count, length - <uint64_t>count) == BROKEN:
             return answer(session, 500, c'R', c'H')
     if not session.flags & REPLAYABLE or session.member_conn.uses == 1:
         block_give(thread, block)

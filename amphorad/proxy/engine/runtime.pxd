@@ -139,10 +139,13 @@ cdef struct MemberConn:
     uint32_t uses               # exchanges begun on it
     uint8_t is_idle
     uint8_t is_bound            # authentication bound it to one client
+    uint8_t is_private          # version of the PROXY header that it began with, 0 = none: it serves no other client
+    uint8_t greeting            # version of the PROXY header that is still to be sent; 0 = none
 
 cdef struct Session:
     Conn client
     MemberConn *member_conn
+    MemberConn *kept            # private connections that wait for this client's next request, the latest first
     Session *next
     Session *previous
     Listener *listener
@@ -152,7 +155,10 @@ cdef struct Session:
     Block *request              # composed request head (and first body bytes) until the member cannot fail it any more
     Block *response             # partial response head
     uint8_t address[16]
+    uint8_t destination[16]     # that the client connected to; only asked for when a member is to be told
     uint8_t address_length
+    uint8_t destination_length  # 0 = not asked yet
+    uint8_t kept_count
     uint8_t phase
     uint8_t retries_left
     uint8_t method
@@ -251,6 +257,7 @@ cdef struct PoolView:
     uint8_t is_http
     uint8_t reuse               # ReusePolicy: 0 never, 1 safe, 2 retry
     uint8_t forwarded_for
+    uint8_t proxy_protocol      # version of the PROXY header to members; 0 = none
     uint8_t retries
     uint8_t redispatch
     uint32_t timeout_connect_ms

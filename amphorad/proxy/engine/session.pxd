@@ -20,6 +20,7 @@ cdef void session_take_bound(Session *session) noexcept nogil
 cdef void session_free(Conn *conn) noexcept nogil
 cdef void session_leave_member(Session *session) noexcept nogil
 cdef int session_listens(Session *session) noexcept nogil
+cdef uint32_t session_greet(Session *session, uint8_t *out) noexcept nogil
 
 
 cdef inline Row *listener_row(Session *session) noexcept nogil:

@@ -7,9 +7,9 @@ when the member is about to come back), preferring members that have not failed 
 usable member the same one is tried again after a pause of min(timeout connect, 1 s), as HAProxy does.
 """
 
-from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport malloc
-from libc.string cimport memset
+from libc.string cimport memcpy, memset
 
 from amphorad.algorithms.picker cimport PickKey
 from amphorad.proxy.engine.board cimport (
@@ -17,21 +17,22 @@ from amphorad.proxy.engine.board cimport (
 )
 from amphorad.proxy.engine.conn cimport conn_close, conn_open, conn_register
 from amphorad.proxy.engine.member_conn cimport (
-    member_conn_close, member_conn_open, member_conn_take_idle,
+    member_conn_close, member_conn_open, member_conn_take_idle, member_conn_take_kept, member_conns_close_kept,
 )
 from amphorad.proxy.engine.memory cimport block_give, timer_set
 from amphorad.proxy.engine.runtime cimport (
     DEAD, READABLE, WAITING, WRITABLE, ListenerConfig, Member, MemberConn, load_config, load_view,
 )
 from amphorad.proxy.engine.system cimport (
-    EADDRNOTAVAIL, EMFILE, ENFILE, ENOBUFS, ENOMEM, add_i64, bump_i32, bump_i64, errno, load_i64, load_u32,
-    peek_u32, peek_u64, put_u64, raise_i64,
+    AF_INET, AF_INET6, EADDRNOTAVAIL, EMFILE, ENFILE, ENOBUFS, ENOMEM, add_i64, bump_i32, bump_i64, errno, getsockname,
+    load_i64, load_u32, peek_u32, peek_u64, put_u64, raise_i64, sockaddr, sockaddr_in, sockaddr_in6, sockaddr_storage,
+    socklen_t,
 )
+from amphorad.proxy.wire.proxy_protocol cimport PROXY_NONE, ProxyEnd, proxy_header_write
 
 cdef enum:
     PAUSE_MS = 1000
     RECENT_US = 1000000
-    ORPHAN_CONNECT_MS = 5000    # when the pool was removed meanwhile
 
 
 cdef void session_free(Conn *conn) noexcept nogil:
@@ -74,6 +75,7 @@ cdef void session_close(Session *session) noexcept nogil:
     if session.member_conn != NULL:
         member_conn_close(session.member_conn)
         session.member_conn = NULL
+    member_conns_close_kept(session)
     session_leave_member(session)
     session_set_pool(session, NULL)
     block_give(thread, session.pending)
@@ -103,6 +105,47 @@ cdef void session_close(Session *session) noexcept nogil:
 cdef int session_listens(Session *session) noexcept nogil:
     """From now on the loop tells when the client sends, takes or closes."""
     return conn_register(&session.client)
+
+
+cdef uint32_t session_greet(Session *session, uint8_t *out) noexcept nogil:
+    """Writes the PROXY header that the new member connection begins with; room: PROXY_HEADER_LIMIT. Returns its length.
+
+    0: there is none, or it was written before. The caller sends it, whatever else it sends.
+    """
+    cdef ProxyEnd source
+    cdef ProxyEnd destination
+    cdef int version = session.member_conn.greeting
+    if version == PROXY_NONE:
+        return 0
+    session.member_conn.greeting = PROXY_NONE
+    if session.destination_length == 0:
+        find_destination(session)
+    source.address = session.address
+    source.length = session.address_length
+    source.port = session.client_port
+    destination.address = session.destination
+    destination.length = session.destination_length
+    destination.port = session.port
+    return proxy_header_write(version, &source, &destination, out)
+
+
+cdef void find_destination(Session *session) noexcept nogil:
+    """The address that the client connected to, once per session.
+
+    Asked from the socket even where the bind has a definite address: the bind may be another one by the time of a later
+    request, and for a wildcard or a mapped address only the socket knows. HAProxy asks too; unlike it, an address that
+    was rewritten by NAT on this machine is not traced back.
+    """
+    cdef sockaddr_storage address
+    cdef socklen_t length = sizeof(sockaddr_storage)
+    if getsockname(session.client.fd, <sockaddr *>&address, &length) != 0:
+        return
+    if address.ss_family == AF_INET:
+        memcpy(session.destination, &(<sockaddr_in *>&address).sin_addr, 4)
+        session.destination_length = 4
+    elif address.ss_family == AF_INET6:
+        memcpy(session.destination, &(<sockaddr_in6 *>&address).sin6_addr, 16)
+        session.destination_length = 16
 
 
 cdef void session_set_pool(Session *session, Pool *pool) noexcept nogil:
@@ -176,10 +219,15 @@ cdef int choose(Session *session, PoolView *view, Member *failed) noexcept nogil
 cdef int attempt(Session *session, const ConnKind *kind, int may_reuse) noexcept nogil:
     """Gets a connection to the chosen member, or moves on to another one while retries are left."""
     cdef Thread *thread = session.client.thread
-    cdef PoolView *view
+    cdef PoolView *view = load_view(&session.pool.view)
     cdef MemberConn *member_conn
+    if view == NULL:
+        return reroute(session, kind)
     if may_reuse:
-        member_conn = member_conn_take_idle(thread, session.member, kind)
+        if view.proxy_protocol != PROXY_NONE:
+            member_conn = member_conn_take_kept(session, session.member, view.proxy_protocol, kind)
+        else:
+            member_conn = member_conn_take_idle(thread, session.member, kind)
         if member_conn != NULL:
             member_conn.session = session
             session.member_conn = member_conn
@@ -191,10 +239,8 @@ cdef int attempt(Session *session, const ConnKind *kind, int may_reuse) noexcept
         return session_retry(session, kind)
     member_conn.session = session
     session.member_conn = member_conn
-    view = load_view(&session.pool.view)
-    timer_set(
-        thread, &member_conn.conn.timer, thread.now_ms + (view.timeout_connect_ms if view != NULL else ORPHAN_CONNECT_MS)
-    )
+    member_conn.is_private = member_conn.greeting = view.proxy_protocol
+    timer_set(thread, &member_conn.conn.timer, thread.now_ms + view.timeout_connect_ms)
     return ATTEMPT_STARTED
 
 
@@ -230,8 +276,8 @@ cdef int reroute(Session *session, const ConnKind *kind) noexcept nogil:
     cdef ListenerConfig *config = load_config(&session.listener.config)
     session_leave_member(session)
     session_set_pool(session, config.default_pool)
-    if session.pool == NULL or load_view(&session.pool.view) == NULL:
-        return ATTEMPT_FAILED
+    if session.pool == NULL or load_view(&session.pool.view) == NULL or config.is_http != (session.exchanges > 0):
+        return ATTEMPT_FAILED  # none, or one that speaks otherwise: only HTTP sessions count exchanges
     return session_connect(session, kind, 0)
 
 

@@ -55,6 +55,7 @@ cdef extern from "<sys/socket.h>" nogil:
         int l_linger
     int socket(int domain, int type, int protocol)
     int connect(int fd, const sockaddr *address, socklen_t length)
+    int getsockname(int fd, sockaddr *address, socklen_t *length)
     int accept4(int fd, sockaddr *address, socklen_t *length, int flags)
     ssize_t recv(int fd, void *buffer, size_t length, int flags)
     ssize_t send(int fd, const void *buffer, size_t length, int flags)

@@ -4,6 +4,7 @@ Nothing here opens a socket, reads a clock, allocates or logs. The engine calls 
 released; tests and fuzzers call thin Python faces of the same functions.
 
 - `http1`: heads of requests and responses, how their bodies are framed, chunked bodies, writing a head again.
+- `proxy_protocol`: the PROXY header that tells a member who the client is.
 - `grammar`: byte classes and value grammars that `http1` is made of (declarations only, all inline).
 
 Data goes one way: the engine hands over the bytes that it received, gets a table of offsets or an error with the status

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from amphorad.dialects.haproxy import (
@@ -396,6 +398,24 @@ def test_parse_http_pool_under_tcp_listener_is_a_feature() -> None:
     with pytest.raises(NotSupportedYet) as caught:
         parse(text, features=ALL_FEATURES - {Feature.HTTP_POOL_ON_TCP_LISTENER})
     assert caught.value.line == 12
+
+
+@pytest.mark.parametrize(
+    ("word", "feature"),
+    [
+        ("send-proxy", Feature.PROXY_PROTOCOL),
+        ("send-proxy-v2", Feature.PROXY_PROTOCOL),
+        ("send-proxy-v2-ssl-cn", Feature.PROXY_PROTOCOL_TLS),
+    ],
+)
+def test_parse_proxy_header_that_tells_of_tls_is_a_feature_of_its_own(word: str, feature: Feature) -> None:
+    text = re.sub(r"(?m)^( +server .*)$", rf"\1 {word}", _BASE)
+    assert word in text
+
+    with pytest.raises(NotSupportedYet) as caught:
+        parse(text, features=ALL_FEATURES - {feature})
+    assert feature.value in caught.value.reason
+    assert check(text, features=frozenset({feature}))[1] == []
 
 
 def test_parse_text_beyond_a_limit_is_refused() -> None:
