@@ -26,7 +26,7 @@ from amphorad.proxy.engine.runtime cimport (
 )
 from amphorad.proxy.engine.system cimport (
     AF_INET, AF_INET6, close, htons, load_i64, load_u64, peek_u32, put_i32, put_i64, put_u32, sockaddr_in, sockaddr_in6,
-    store_u32, witness_i32,
+    store_i32, store_u32, witness_i32,
 )
 from amphorad.proxy.wire.log_line cimport LogProgram
 
@@ -311,7 +311,7 @@ cdef class ListenerRuntime(Runtime):
         self.listener.binds[index].port = port
         memcpy(self.listener.binds[index].host, <const char *>host, len(host) + 1)
         self.listener.binds[index].host_length = <uint16_t>len(host)
-        put_i32(&self.listener.binds[index].fd, fd)
+        store_i32(&self.listener.binds[index].fd, fd)  # last: threads that look for paused listeners go by it
         for thread in range(self.engine.shared.thread_count):
             if thread_watch(&self.engine.threads[thread], self.listener, index) != 0:
                 self.close_bind(port, address)
@@ -328,7 +328,7 @@ cdef class ListenerRuntime(Runtime):
                 fd = self.listener.binds[index].fd
                 for thread in range(self.engine.shared.thread_count):
                     thread_unwatch(&self.engine.threads[thread], fd)
-                put_i32(&self.listener.binds[index].fd, -1)
+                store_i32(&self.listener.binds[index].fd, -1)
                 return fd
         return -1
 

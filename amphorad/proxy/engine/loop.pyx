@@ -24,8 +24,9 @@ from amphorad.proxy.engine.session cimport session_close, session_open
 from amphorad.proxy.engine.system cimport (
     AF_INET, EAGAIN, EBADF, EFD_CLOEXEC, EFD_NONBLOCK, EINVAL, EMFILE, ENFILE, ENOBUFS, ENOMEM, EPOLL_CLOEXEC,
     EPOLL_CTL_ADD, EPOLL_CTL_DEL, EPOLLERR, EPOLLET, EPOLLEXCLUSIVE, EPOLLHUP, EPOLLIN, EPOLLOUT, EPOLLRDHUP, SOCK_CLOEXEC,
-    SOCK_NONBLOCK, accept4, add_i64, bump_i32, bump_u32, close, epoll_create1, epoll_ctl, epoll_event, epoll_wait, errno, eventfd,
-    exchange_u32, iovec, load_i64, load_u32, now_us, ntohs, peek_i32, peek_i64, peek_u32, put_u32, raise_i64, read, sockaddr, sockaddr_in, sockaddr_in6, sockaddr_storage,
+    SOCK_NONBLOCK, accept4, add_i64, bump_i32, bump_u32, close, epoll_create1, epoll_ctl, epoll_event, epoll_wait, errno,
+    eventfd, exchange_u32, iovec, load_i32, load_i64, load_u32, now_us, ntohs, peek_i32, peek_i64, peek_u32, put_u32, raise_i64,
+    read, sockaddr, sockaddr_in, sockaddr_in6, sockaddr_storage,
     socklen_t, store_u32, store_u64, wall_us, write,
 )
 from amphorad.proxy.engine.traffic_log cimport log_flush
@@ -274,7 +275,7 @@ cdef void accept_from(Thread *thread, ListenerBind *bind) noexcept nogil:
     cdef socklen_t length
     cdef int turn
     cdef int error
-    cdef int32_t listening = peek_i32(&bind.fd)
+    cdef int32_t listening = load_i32(&bind.fd)
     if listening < 0 or config == NULL or peek_u32(&listener.removed):
         return
     for turn in range(ACCEPTS):
@@ -342,7 +343,7 @@ cdef void accept_waiting(Thread *thread) noexcept nogil:
         listeners += 1
         if exchange_u32(&listener.paused, 0):
             for bind in range(MAX_BINDS):
-                if peek_i32(&listener.binds[bind].fd) >= 0:
+                if load_i32(&listener.binds[bind].fd) >= 0:
                     accept_from(thread, &listener.binds[bind])
 
 

@@ -151,6 +151,8 @@ cdef extern from *:
     void bump_i64 "amphorad_bump"(int64_t *value, int change) nogil
     int32_t witness_i32 "amphorad_witness"(const int32_t *value) nogil
     void raise_i64 "amphorad_raise"(int64_t *value, int64_t candidate) nogil    # to `candidate` if that is more
+    int32_t load_i32 "amphorad_load"(const int32_t *value) nogil
+    void store_i32 "amphorad_store"(int32_t *value, int32_t new) nogil
     bint unlikely "amphorad_unlikely"(bint condition) nogil
     bint likely "amphorad_likely"(bint condition) nogil
 
