@@ -37,5 +37,13 @@ class Feature(StrEnum):
 ALL_FEATURES: Final = frozenset(Feature)
 """Everything the dialect knows; for tests, and for tools that only look at a configuration."""
 
-SUPPORTED: Final = frozenset({Feature.TRAFFIC_LOG, Feature.HEALTH_MONITOR, Feature.TLS_MONITOR, Feature.PING_MONITOR})
+SUPPORTED: Final = frozenset(
+    {
+        Feature.TRAFFIC_LOG,
+        Feature.HEALTH_MONITOR,
+        Feature.TLS_MONITOR,
+        Feature.PING_MONITOR,
+        Feature.L7_POLICY,
+    }
+)
 """What the data plane carries out today. A feature is added here by the change that builds it."""
