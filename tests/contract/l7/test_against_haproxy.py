@@ -14,7 +14,6 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from amphorad.proxy.wire.regex import Regex, RegexError
 from tests.support import octavia_render as render
 from tests.support.l7_rig import run_both
 
@@ -30,7 +29,7 @@ REQUESTS = 40
 _WORDS = ["a", "b", "ab", "/a", "/a/b", ".jpg", "jpg", "A", "a.b", "/", "a b", "a,b", "x=y", "a\\b", "\\d", "%41", "é", "="]
 _PATTERNS = [
     "^/a", "a$", "[ab]+", "^a?b$", "(a|b){2}", "\\.(jpg|png)$", "^$", ".*", "a.b", "\\d+", "^[^a]*$", "(?i)A", "x y", "(a)\\.b",
-    "é", "\\x61", "^\\w+$", "a{2,}", "(?=a)ab", "(?<!a)b", "[[:alpha:]]$", "\\bab\\b", ",", "=", "^.$", "a|", "\\\\",
+    "é", "\\x61", "^\\w+$", "a{2,}", "(?=a)ab", "[[:alpha:]]$", "\\bab\\b", ",", "=", "^.$", "a|", "\\\\",
 ]  # fmt: skip
 _HOSTS = ["a", "A", "a.b", "ab", "a:80", "a.b:8080", "AB:443", "a:81", "a-b", "127.0.0.1", "[::1]:80", "b", ""]
 _PATHS = ["/", "/a", "/A", "/a/b", "/ab", "/a/b.jpg", "/zzjpg", "/a%20b", "/a%41", "/b/a", "/a,b", "/a;x=y", "//a", "/a.b/"]
@@ -112,16 +111,6 @@ def _requests(draw: st.DrawFn) -> bytes:
     body = b"abc" if method == "POST" else b""
     lines += ["Content-Length: 3"] if body else []
     return "\r\n".join([*lines, "", ""]).encode() + body
-
-
-def _loadable(rule: dict[str, Any]) -> bool:
-    if rule["compare"] != "REGEX":
-        return True
-    try:
-        Regex(rule["value"].encode())
-    except RegexError:
-        return False
-    return True
 
 
 def _build(plans: list[list[dict[str, Any]]], pools: dict[str, Any]) -> list[list[Any]]:
