@@ -23,8 +23,38 @@ SEEDS = [
     b"OPTIONS * HTTP/1.1\r\nHost: [::1]:80\r\nConnection: close, x-a\r\nCookie: =a; ; a=\r\nx-a: \"a\\\",\r\n\r\n",
     b"GET https://h:443 HTTP/1.0\r\nX-A: \"\\\r\nCookie: a=\"\\\r\n\r\n",
 ]  # fmt: skip
-VALUES = [b"", b"a", b"b", b"/", b"/a", b"h", b"h:80", b"a, b", b'"', b"c,d", b"\\", b"www.example.com", b"=", b".jpg", b"d", b"close"]
-PATTERNS = [b"^a", b"a$", b"", b"[a-z]+", b"(a|b)*c", b"(a+)+$", b"\\.jpg$", b"^/(.*)/(.*)$", b"(.)\\1", b"(?i)A", b"\\x00", b"["]
+VALUES = [
+    b"",
+    b"a",
+    b"b",
+    b"/",
+    b"/a",
+    b"h",
+    b"h:80",
+    b"a, b",
+    b'"',
+    b"c,d",
+    b"\\",
+    b"www.example.com",
+    b"=",
+    b".jpg",
+    b"d",
+    b"close",
+]
+PATTERNS = [
+    b"^a",
+    b"a$",
+    b"",
+    b"[a-z]+",
+    b"(a|b)*c",
+    b"(a+)+$",
+    b"\\.jpg$",
+    b"^/(.*)/(.*)$",
+    b"(.)\\1",
+    b"(?i)A",
+    b"\\x00",
+    b"[",
+]
 NAMES = [b"x-a", b"cookie", b"host", b"connection", b"a", b"c", b"f", b""]
 
 
@@ -74,7 +104,9 @@ def check(rng: random.Random, data: bytes) -> None:
     rules = [rule for rule in (random_rule(rng) for _ in range(rng.randrange(1, 7))) if is_loadable(rule)]
     for rule in rules:
         check_rule(rule, data)
-    policies = [PolicyRow(Action.REJECT, tuple(rng.choices(rules, k=rng.randrange(3)) if rules else ())) for _ in range(4)]
+    policies = [
+        PolicyRow(Action.REJECT, tuple(rng.choices(rules, k=rng.randrange(3)) if rules else ())) for _ in range(4)
+    ]
     alone = [chosen([policy], data)[0] == 0 for policy in policies]
     assert chosen(policies, data)[0] == (alone.index(True) if True in alone else None)
     location = PolicyProgram([PolicyRow(Action.REDIRECT_PREFIX, (), location=b"http://p")]).location(data)

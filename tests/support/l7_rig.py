@@ -45,7 +45,9 @@ def render_with(
         render.make_listener("HTTP", port, default_pool=pools["default"], policies=wanted, connection_limit=40)
         for port, wanted in zip(ports, policies(pools), strict=True)
     ]
-    return render.render_load_balancer(listeners, vip="127.0.0.1", connection_logging=False, default_connection_limit=40)
+    return render.render_load_balancer(
+        listeners, vip="127.0.0.1", connection_logging=False, default_connection_limit=40
+    )
 
 
 class L7Rig:

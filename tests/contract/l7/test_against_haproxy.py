@@ -26,15 +26,68 @@ render.require_octavia()
 LISTENERS = 12
 REQUESTS = 40
 
-_WORDS = ["a", "b", "ab", "/a", "/a/b", ".jpg", "jpg", "A", "a.b", "/", "a b", "a,b", "x=y", "a\\b", "\\d", "%41", "é", "="]
+_WORDS = [
+    "a",
+    "b",
+    "ab",
+    "/a",
+    "/a/b",
+    ".jpg",
+    "jpg",
+    "A",
+    "a.b",
+    "/",
+    "a b",
+    "a,b",
+    "x=y",
+    "a\\b",
+    "\\d",
+    "%41",
+    "é",
+    "=",
+]
 _PATTERNS = [
     "^/a", "a$", "[ab]+", "^a?b$", "(a|b){2}", "\\.(jpg|png)$", "^$", ".*", "a.b", "\\d+", "^[^a]*$", "(?i)A", "x y", "(a)\\.b",
     "é", "\\x61", "^\\w+$", "a{2,}", "(?=a)ab", "[[:alpha:]]$", "\\bab\\b", ",", "=", "^.$", "a|", "\\\\",
 ]  # fmt: skip
 _HOSTS = ["a", "A", "a.b", "ab", "a:80", "a.b:8080", "AB:443", "a:81", "a-b", "127.0.0.1", "[::1]:80", "b", ""]
-_PATHS = ["/", "/a", "/A", "/a/b", "/ab", "/a/b.jpg", "/zzjpg", "/a%20b", "/a%41", "/b/a", "/a,b", "/a;x=y", "//a", "/a.b/"]
+_PATHS = [
+    "/",
+    "/a",
+    "/A",
+    "/a/b",
+    "/ab",
+    "/a/b.jpg",
+    "/zzjpg",
+    "/a%20b",
+    "/a%41",
+    "/b/a",
+    "/a,b",
+    "/a;x=y",
+    "//a",
+    "/a.b/",
+]
 _QUERIES = ["", "?", "?a", "?a=/a/b.jpg", "?x=y&b", "?a?b"]
-_ELEMENTS = ["a", "b", "ab", "A", "a.b", "", " ", "a b", '"a,b"', '"a', 'b"', '"a\\",b"', "a\\b", "x=y", "\t", "%41", "12", "é"]
+_ELEMENTS = [
+    "a",
+    "b",
+    "ab",
+    "A",
+    "a.b",
+    "",
+    " ",
+    "a b",
+    '"a,b"',
+    '"a',
+    'b"',
+    '"a\\",b"',
+    "a\\b",
+    "x=y",
+    "\t",
+    "%41",
+    "12",
+    "é",
+]
 _COOKIES = [
     "c=a", "c=b", "d=a", "C=a", "c=", "c", "=a", "c =a", "c= a ", " c=ab", 'c="a;b"', 'c="a', "$c=a", "c=a=b", "", ";", ",", "c=a,c=b",
     "cc=a", "c=\t", 'd="a, c=b"', "c=a.b", "c=é", "c==", "$Path=/; c=a", 'c="a\\";b"',
@@ -50,7 +103,11 @@ _KINDS = [
     "SSL_DN_FIELD",
 ]
 _COMPARES = ["EQUAL_TO", "STARTS_WITH", "ENDS_WITH", "CONTAINS", "REGEX"]
-_KEYS = {"HEADER": ["X-A", "x-b", "Host", "Connection", "Cookie"], "COOKIE": ["c", "d", "C", "cc"], "SSL_DN_FIELD": ["CN"]}
+_KEYS = {
+    "HEADER": ["X-A", "x-b", "Host", "Connection", "Cookie"],
+    "COOKIE": ["c", "d", "C", "cc"],
+    "SSL_DN_FIELD": ["CN"],
+}
 
 
 @st.composite
@@ -90,7 +147,10 @@ def _policies(draw: st.DrawFn) -> dict[str, Any]:
 
 @st.composite
 def _requests(draw: st.DrawFn) -> bytes:
-    method, version = draw(st.sampled_from(["GET", "GET", "HEAD", "POST", "OPTIONS"])), draw(st.sampled_from(["1.1"] * 5 + ["1.0"]))
+    method, version = (
+        draw(st.sampled_from(["GET", "GET", "HEAD", "POST", "OPTIONS"])),
+        draw(st.sampled_from(["1.1"] * 5 + ["1.0"])),
+    )
     host = draw(st.sampled_from(_HOSTS))
     target = draw(st.sampled_from(_PATHS)) + draw(st.sampled_from(_QUERIES))
     form = draw(st.sampled_from(["origin"] * 6 + ["absolute", "asterisk"]))
@@ -101,8 +161,9 @@ def _requests(draw: st.DrawFn) -> bytes:
     lines = [f"{method} {target} HTTP/{version}"]
     if version == "1.1" or form == "absolute" or draw(st.booleans()):
         lines.append(f"Host: {host}")
-    for name in draw(st.lists(st.sampled_from(["X-A", "X-B", "x-a", "X-AB"]), max_size=3)):
-        lines.append(f"{name}: " + ",".join(draw(st.lists(st.sampled_from(_ELEMENTS), min_size=1, max_size=3))))
+    names = draw(st.lists(st.sampled_from(["X-A", "X-B", "x-a", "X-AB"]), max_size=3))
+    elements = st.lists(st.sampled_from(_ELEMENTS), min_size=1, max_size=3)
+    lines += [f"{name}: " + ",".join(draw(elements)) for name in names]
     for _ in range(draw(st.sampled_from([0, 0, 1, 1, 2]))):
         joint = draw(st.sampled_from(["; ", ";", ", "]))
         lines.append("Cookie: " + joint.join(draw(st.lists(st.sampled_from(_COOKIES), min_size=1, max_size=3))))
@@ -146,7 +207,10 @@ def _check(plans: list[list[dict[str, Any]]], requests: list[bytes]) -> None:
     with tempfile.TemporaryDirectory() as directory:
         with run_both(Path(directory), len(plans), lambda pools: _build(plans, pools)) as rig:
             found = _differences(rig, len(plans), requests)
-    text = "\n".join(f"{plans[at]}\n  {request!r}\n  amphorad {ours!r}\n  haproxy {theirs!r}" for at, request, ours, theirs in found[:5])
+    text = "\n".join(
+        f"{plans[at]}\n  {request!r}\n  amphorad {ours!r}\n  haproxy {theirs!r}"
+        for at, request, ours, theirs in found[:5]
+    )
     assert not found, f"{len(found)} differences, among them\n{text}"
 
 

@@ -32,7 +32,12 @@ FRAMES = {
     "half chunks": f"POST {{}} HTTP/1.1\r\n{HOST}Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n",
     "absolute": f"GET http://h{{}} HTTP/1.1\r\n{HOST}\r\n",
 }
-PATHS = ["/reject/x", *(f"/{kind}{code}/x?y=z&&/" for kind in ("url", "prefix") for code in CODES), "/self/x?y", "/same?"]
+PATHS = [
+    "/reject/x",
+    *(f"/{kind}{code}/x?y=z&&/" for kind in ("url", "prefix") for code in CODES),
+    "/self/x?y",
+    "/same?",
+]
 
 
 def _policies(_pools: dict[str, Any]) -> list[list[Any]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -135,9 +135,4 @@ def test_reject_is_counted_as_denied(tmp_path: Path, members: NamingMembers) -> 
     with Served(tmp_path, text(port, members, "acl r path -m beg /r", "http-request deny if r")) as served:
         assert ask(port, "/r")[0] == 403
 
-        assert wait_until(lambda: _listener_counters(served.status()).get("denied")) == 1
-
-
-def _listener_counters(status: dict[str, Any]) -> dict[str, int]:
-    found: dict[str, int] = status["listeners"][0]["counters"]
-    return found
+        assert wait_until(lambda: '"denied": 1' in json.dumps(served.status()))

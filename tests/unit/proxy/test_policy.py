@@ -74,7 +74,10 @@ def test_policies_are_evaluated_by_kind_then_by_position() -> None:
 )
 def test_rule_types_look_at_their_part_of_the_request(chosen: L7Rule, expected: bool) -> None:
     assert is_chosen(chosen) is expected
-    assert is_chosen(L7Rule(**{**{name: getattr(chosen, name) for name in L7Rule.__slots__}, "invert": True})) is not expected
+    assert (
+        is_chosen(L7Rule(**{**{name: getattr(chosen, name) for name in L7Rule.__slots__}, "invert": True}))
+        is not expected
+    )
 
 
 def test_pools_are_listed_once_in_the_order_of_the_file() -> None:

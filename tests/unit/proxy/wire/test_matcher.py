@@ -216,7 +216,9 @@ def test_url_is_sent_as_it_is() -> None:
 
 def test_overrun_is_no_match_and_counted() -> None:
     bomb = RuleRow("bomb", Source.PATH, Compare.REGEX, b"^/(a|aa)+$")
-    program = PolicyProgram([PolicyRow(Action.REJECT, (bomb,)), PolicyRow(Action.REJECT, (bomb._replace(invert=True),))])
+    program = PolicyProgram(
+        [PolicyRow(Action.REJECT, (bomb,)), PolicyRow(Action.REJECT, (bomb._replace(invert=True),))]
+    )
 
     assert program.overruns() == {}
     assert program.choose(request(target="/" + "a" * 60 + "!")) == 1

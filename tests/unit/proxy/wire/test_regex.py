@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 
 from amphorad.proxy.wire.regex import Regex, RegexError
 
-_ATOMS = st.sampled_from(["a", "b", "ab", ".", "[ab]", "[^a]", "\\.", "\\d", "\\w", "a?", "b*", "a+", "b{2}", "a{1,2}", "c"])
+_ATOMS = st.sampled_from(
+    ["a", "b", "ab", ".", "[ab]", "[^a]", "\\.", "\\d", "\\w", "a?", "b*", "a+", "b{2}", "a{1,2}", "c"]
+)
 
 
 def _grow(inner: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
@@ -89,7 +91,12 @@ def test_search_deep_recursion_of_a_long_subject_stays_in_its_memory() -> None:
 
 @pytest.mark.parametrize(
     ("pattern", "reason"),
-    [(b"(", "missing closing parenthesis"), (b"[a", "missing terminating ]"), (b"*a", "quantifier"), (b"a\\", "\\ at end")],
+    [
+        (b"(", "missing closing parenthesis"),
+        (b"[a", "missing terminating ]"),
+        (b"*a", "quantifier"),
+        (b"a\\", "\\ at end"),
+    ],
 )
 def test_pattern_that_is_none_is_refused_with_the_reason(pattern: bytes, reason: str) -> None:
     with pytest.raises(RegexError, match=re.escape(reason)):
