@@ -11,7 +11,7 @@ What a rule looks at, as HAProxy 2.6 has it:
   Connection. An empty field is one empty element.
 - COOKIE: each cookie of that name (letter case matters) in each such element of each Cookie field; the value keeps its
   quotes. Names that start with "$" are attributes, a pair without "=" is no cookie, and one whose "=" ends the element
-  is not seen.
+  is seen only behind a blank.
 
 A source without a sample does not match, and so does match when inverted. A regular expression that is given up beyond
 its limit does not match either, and is counted (see `regex`).
@@ -232,13 +232,9 @@ cdef int find_host(const uint8_t *data, const Head *head, Span *host) noexcept n
     cdef int64_t length
     cdef int strips
     authority.end = NULL
-    if data[head.target] != SLASH and head.path > head.target + 7:  # absolute form: `http://` and more
-        authority.start = data + head.target + 7
-        own_port = b":80"
-        if (authority.start - 1)[0] != SLASH or (authority.start - 2)[0] != SLASH:
-            return 0
-        if lower((authority.start - 4)[0]) == 115:  # https
-            own_port = b":443"
+    if data[head.target] != SLASH and head.path > head.target + 7:  # absolute form; the parser has seen http(s)://
+        own_port = b":80" if data[head.target + 4] == COLON else b":443"
+        authority.start = data + head.target + (7 if own_port[1] == 56 else 8)
         authority.end = data + head.path
     if head.host:
         host.start = data + head.fields[head.host - 1].value
