@@ -26,12 +26,14 @@ from amphorad.proxy.engine.engine import (
     View,
 )
 from amphorad.proxy.log_format import FACILITIES, LogFormatError, parse
+from amphorad.proxy.policy import compile_policies, policy_pool_ids
 from amphorad.proxy.wire.log_line import LogProgram
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from amphorad.model import Bind, Listener, LoadBalancer, Member, Pool
+    from amphorad.model import Bind, L7Policy, Listener, LoadBalancer, Member, Pool
+    from amphorad.proxy.wire.matcher import PolicyProgram
 
 __all__ = ["DataPlane", "Settings"]
 
@@ -41,6 +43,7 @@ MemberKey = tuple[str, str, str, str, int]  # listener, pool, member, address, p
 INSERTION_LIMIT_BYTES = 1536  # what the engine's buffer for inserted lines has room for, less X-Forwarded-For and Host
 WEIGHT_LIMIT = 256
 BIND_LIMIT = 32  # MAX_BINDS in engine/runtime.pxd
+OVERRUN_ALARM_INTERVAL_S = 60.0  # at most one alarm of a rule in that time
 _REUSE = {ReusePolicy.NEVER: 0, ReusePolicy.SAFE: 1, ReusePolicy.RETRY: 2}
 _PROXY_VERSIONS = {None: 0, ProxyProtocol.V1: 1, ProxyProtocol.V2: 2}
 _USABLE = (MemberState.UP, MemberState.NO_CHECK)
@@ -144,6 +147,8 @@ class DataPlane:
         self._alarms: list[str] = []
         self._seen_accept_failures = 0
         self._seen_log_drops = 0
+        self._policies: dict[str, tuple[tuple[L7Policy, ...], PolicyProgram]] = {}
+        self._overruns: dict[tuple[str, str], _Overruns] = {}
 
     def start(self) -> None:
         self._engine.start()
@@ -203,6 +208,8 @@ class DataPlane:
         self._remove(new)
         self._listeners, self._pools, self._members = new.listeners, new.pools, new.members
         self._load_balancer = load_balancer
+        self._policies = new.policies
+        self._overruns = {key: seen for key, seen in self._overruns.items() if key[0] in new.policies}
         self._health = {key: up for key, up in self._health.items() if key in new.checked_ids}
         self._release_unused_slots()
 
@@ -378,6 +385,27 @@ class DataPlane:
             segments, facility=facility, tag=_LOG_TAG, pid=os.getpid(), host=socket.gethostname().encode()
         )
 
+    # --- L7 policies ---
+
+    def _policy_program(self, listener: Listener) -> PolicyProgram | None:
+        """The one in force when the listener's policies have not changed: nothing is compiled again, counts go on."""
+        known = self._policies.get(listener.id)
+        if known is not None and known[0] == listener.policies:
+            return known[1]
+        return compile_policies(listener)
+
+    def _watch_overruns(self, now: float) -> None:
+        for listener_id, (_policies, program) in self._policies.items():
+            for rule_id, count in program.overruns().items():
+                seen = self._overruns.get((listener_id, rule_id))
+                if seen is not None and (seen.count == count or now - seen.alarmed_at < OVERRUN_ALARM_INTERVAL_S):
+                    continue
+                self._overruns[listener_id, rule_id] = _Overruns(count, now)
+                self._alarms.append(
+                    f"L7 rule {rule_id} of listener {listener_id}: its regular expression was given up beyond a limit "
+                    f"and taken as no match ({count} times so far)"
+                )
+
     # --- life ---
 
     def maintain(self, now: float) -> None:
@@ -399,7 +427,7 @@ class DataPlane:
             member.count_idle()
         self._watch(now)
 
-    def _watch(self, _now: float) -> None:
+    def _watch(self, now: float) -> None:
         failures = self._engine.accept_failures
         if failures != self._seen_accept_failures:
             self._seen_accept_failures = failures
@@ -410,6 +438,7 @@ class DataPlane:
             alarm = self._log_socket.connect()
             if alarm is not None:
                 self._alarms.append(f"{alarm} ({drops} lines dropped so far)")
+        self._watch_overruns(now)
 
     def alarms(self) -> list[str]:
         """Conditions that an operator should know of, each once."""
@@ -446,6 +475,14 @@ class DataPlane:
         self._log_socket.close()
 
 
+@dataclass(frozen=True, slots=True)
+class _Overruns:
+    """Searches of an L7 rule that were given up, as last reported."""
+
+    count: int
+    alarmed_at: float
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class _Departure:
     """A removed listener with everything its last sessions may need."""
@@ -469,6 +506,7 @@ class _Preparation:
         self.checked_ids: set[tuple[str, str, str]] = set()
         self.views: dict[PoolKey, View] = {}
         self.configs: dict[str, Config] = {}
+        self.policies: dict[str, tuple[tuple[L7Policy, ...], PolicyProgram]] = {}
         self.binds = {(listener.id, bind) for listener in load_balancer.listeners for bind in listener.binds}
         self._plane = plane
         missing = self.binds - set(plane._binds) - set(sockets)
@@ -476,6 +514,7 @@ class _Preparation:
             raise ConfigError(f"no listening socket for {sorted(str(key) for key in missing)}")
         plane._retries, plane._redispatch = load_balancer.retries, load_balancer.redispatch
         for listener in load_balancer.listeners:
+            _require_listener_carried_out(listener)
             for pool in listener.pools:
                 self._prepare_pool(listener, pool)
             self._prepare_listener(load_balancer, listener)
@@ -502,6 +541,9 @@ class _Preparation:
         plane = self._plane
         if len(listener.binds) > BIND_LIMIT:
             raise ConfigError(f"listener {listener.id}: more than {BIND_LIMIT} addresses and ports")
+        policies = plane._policy_program(listener)
+        if policies is not None:
+            self.policies[listener.id] = (listener.policies, policies)
         runtime = plane._listeners.get(listener.id)
         if runtime is None:
             runtime = ListenerRuntime(plane._engine, plane._board.claim(Kind.LISTENER, listener.id))
@@ -515,6 +557,8 @@ class _Preparation:
             default_pool=pool,
             log_program=plane._log_program(load_balancer, listener),
             minimum_body_rate=plane._settings.minimum_body_rate,
+            policies=policies,
+            policy_pools=[self.pools[listener.id, pool_id] for pool_id in policy_pool_ids(listener)],
         )
 
 
@@ -529,6 +573,13 @@ def _speaks_http(listener: Listener) -> bool:
     )
 
 
+def _require_listener_carried_out(listener: Listener) -> None:
+    if listener.tls is not None or listener.redirect_plain_to_https or listener.hsts or listener.is_prometheus:
+        raise ConfigError(f"listener {listener.id}: TLS, HSTS and PROMETHEUS are not supported yet")
+    if listener.policies and listener.mode is not Mode.HTTP:
+        raise ConfigError(f"listener {listener.id}: L7 policies need an HTTP listener")
+
+
 def _require_carried_out(listener: Listener, pool: Pool) -> None:
     """A last line of defence behind the dialect: nothing that the engine would silently ignore."""
     if listener.mode is Mode.HTTP and pool.mode is not Mode.HTTP:
@@ -540,8 +591,6 @@ def _require_carried_out(listener: Listener, pool: Pool) -> None:
     for what in ("tls", "persistence"):
         if getattr(pool, what) is not None:
             raise ConfigError(f"pool {pool.id} of listener {listener.id}: {what} is not supported yet")
-    if listener.tls is not None or listener.policies or listener.hsts or listener.is_prometheus:
-        raise ConfigError(f"listener {listener.id}: TLS, L7 policies, HSTS and PROMETHEUS are not supported yet")
     if pool.algorithm == Algorithm.WEIGHTED_ROUND_ROBIN and any(
         member.weight > WEIGHT_LIMIT for member in pool.members
     ):

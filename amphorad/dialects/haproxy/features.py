@@ -46,6 +46,7 @@ SUPPORTED: Final = frozenset(
         Feature.PING_MONITOR,
         Feature.PROXY_PROTOCOL,
         Feature.HTTP_POOL_ON_TCP_LISTENER,
+        Feature.L7_POLICY,
     }
 )
 """What the data plane carries out today. A feature is added here by the change that builds it."""

@@ -3,6 +3,7 @@
 from typing_extensions import Buffer
 
 from amphorad.proxy.wire.log_line import LogProgram
+from amphorad.proxy.wire.matcher import PolicyProgram
 
 class Runtime:
     """What every kind of object has: a slot on the board and a line per thread."""
@@ -77,6 +78,8 @@ class Config:
     Args:
         limit: client connections at a time.
         minimum_body_rate: bytes per second; 0 for no minimum.
+        policies: L7 policies in the order of evaluation; None for none.
+        policy_pools: what their pool indices count in.
     """
 
     def __init__(
@@ -89,6 +92,8 @@ class Config:
         default_pool: PoolRuntime | None,
         log_program: LogProgram | None,
         minimum_body_rate: int,
+        policies: PolicyProgram | None = None,
+        policy_pools: list[PoolRuntime] | None = None,
     ) -> None: ...
 
 class ListenerRuntime(Runtime):

@@ -29,6 +29,7 @@ from amphorad.proxy.engine.system cimport (
     store_i32, store_u32, witness_i32,
 )
 from amphorad.proxy.wire.log_line cimport LogProgram
+from amphorad.proxy.wire.matcher cimport ACTION_POOL, PolicyProgram
 
 cdef extern from "<stdlib.h>" nogil:
     int posix_memalign(void **memory, size_t alignment, size_t size)
@@ -247,13 +248,16 @@ cdef class Config:
 
     def __init__(
         self, str name, *, bint is_http, int64_t limit, uint32_t timeout_client_ms, PoolRuntime default_pool,
-        LogProgram log_program, uint32_t minimum_body_rate,
+        LogProgram log_program, uint32_t minimum_body_rate, PolicyProgram policies=None, list policy_pools=None,
     ):
+        cdef uint32_t index
+        cdef PoolRuntime pool
         cdef ListenerConfig *config = <ListenerConfig *>calloc(1, sizeof(ListenerConfig))
         if config == NULL:
             raise MemoryError
         self.config = config
-        self.kept = (name.encode(), default_pool, log_program)
+        policy_pools = policy_pools or []
+        self.kept = (name.encode(), default_pool, log_program, policies, policy_pools)
         config.name = <const char *><bytes>self.kept[0]
         config.name_length = <uint32_t>len(self.kept[0])
         config.is_http = is_http
@@ -264,9 +268,22 @@ cdef class Config:
             config.default_pool = default_pool.pool
         if log_program is not None:
             config.log_format = log_program.format
+        if policies is not None and policies.table.policy_count:
+            for index in range(policies.table.policy_count):
+                if (policies.table.policies[index].action == ACTION_POOL
+                        and policies.table.policies[index].pool >= len(policy_pools)):
+                    raise ValueError("a policy names a pool that is not there")
+            config.policy_pools = <Pool **>calloc(len(policy_pools) + 1, sizeof(Pool *))
+            if config.policy_pools == NULL:
+                raise MemoryError
+            for index, pool in enumerate(policy_pools):
+                config.policy_pools[index] = pool.pool
+            config.policies = policies.table
 
     def __dealloc__(self):
-        free(self.config)
+        if self.config != NULL:
+            free(self.config.policy_pools)
+            free(self.config)
 
 
 cdef class ListenerRuntime(Runtime):

@@ -31,6 +31,7 @@ from amphorad.proxy.engine.system cimport (
 )
 from amphorad.proxy.engine.traffic_log cimport log_flush
 from amphorad.proxy.wire.log_line cimport LogClock
+from amphorad.proxy.wire.regex cimport regex_scratch_release
 
 cdef enum:
     EVENTS = 256
@@ -95,6 +96,7 @@ cdef void thread_close(Thread *thread) noexcept nogil:
     free(thread.log_vectors)
     free(thread.log_clock)
     free(thread.inbox)
+    regex_scratch_release(thread.regex_scratch)
     if thread.epoll_fd >= 0:
         close(thread.epoll_fd)
     if thread.event_fd >= 0:

@@ -4,9 +4,9 @@
 Every function returns STOP or GO_ON for the step loop of `exchange`. After STOP the session may be gone.
 """
 
-from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
-from amphorad.proxy.engine.answers cimport answer_write
+from amphorad.proxy.engine.answers cimport ANSWER_CLOSES, ANSWER_KEEPS, ANSWER_KEEPS_OLD, answer_write, redirect_write
 from amphorad.proxy.engine.board cimport (
     C_CLIENT_ABORTS, C_DENIED, C_MEMBER_ABORTS, C_REQUEST_ERRORS, C_RESPONSE_ERRORS, C_RESPONSES_1XX, C_RESPONSES_OTHER,
     C_RETRIES, latency_bucket,
@@ -16,7 +16,7 @@ from amphorad.proxy.engine.member_conn cimport member_conn_close, member_conn_gi
 from amphorad.proxy.engine.memory cimport block_give, timer_set
 from amphorad.proxy.engine.request cimport request_send
 from amphorad.proxy.engine.runtime cimport (
-    CLIENT_CLOSES, CONNECTING, EXCHANGE, KEEP_CLIENT, LINGERING, MEMBER_KEEPS, MEMBER_STOPPED_READING, READABLE, REPLAYABLE, REQUEST_DONE,
+    CLIENT_CLOSES, COMPOSE_BYTES, CONNECTING, EXCHANGE, KEEP_CLIENT, LINGERING, MEMBER_KEEPS, MEMBER_STOPPED_READING, READABLE, REPLAYABLE, REQUEST_DONE,
     REQUEST_HEAD, RESPONSE_DONE, RESPONSE_STARTED, UNCHUNK, MemberConn, Thread,
 )
 from amphorad.proxy.engine.session cimport (
@@ -25,7 +25,7 @@ from amphorad.proxy.engine.session cimport (
 )
 from amphorad.proxy.engine.system cimport SO_LINGER, SOL_SOCKET, linger, peek_u32, setsockopt
 from amphorad.proxy.engine.traffic_log cimport log_end
-from amphorad.proxy.wire.http1 cimport BODY_UNTIL_CLOSE, HEAD
+from amphorad.proxy.wire.http1 cimport BODY_UNTIL_CLOSE, HEAD, NO_BODY
 
 
 cdef void drop_member(Session *session) noexcept nogil:
@@ -141,7 +141,37 @@ cdef int answer(Session *session, uint16_t status, char cause, char stage) noexc
     session.status = status
     session.cause = cause
     session.stage = stage
-    length = answer_write(status, not session.flags & KEEP_CLIENT, session.method == HEAD, text, 512)
+    length = answer_write(status, answer_connection(session), session.method == HEAD, text, 512)
+    return send_answer(session, text, length)
+
+
+cdef int redirect(Session *session, const Policy *policy, const uint8_t *data) noexcept nogil:
+    """Sends a policy's redirect. `data` is the request's head, which the thread's `head` describes.
+
+    After a request with a body the connection ends even when the body is complete, as in HAProxy.
+    """
+    cdef Thread *thread = session.client.thread
+    cdef int64_t length
+    drop_member(session)
+    if session.request_body != NO_BODY or thread.shared.stopping:
+        session.flags &= ~<unsigned int>KEEP_CLIENT
+    length = redirect_write(policy, data, &thread.head, answer_connection(session), thread.compose, COMPOSE_BYTES)
+    if length < 0:
+        return answer(session, 500, c'R', c'R')
+    session.status = policy.code
+    session.cause = c'L'
+    session.stage = c'R'
+    return send_answer(session, thread.compose, <uint64_t>length)
+
+
+cdef int answer_connection(const Session *session) noexcept nogil:
+    if not session.flags & KEEP_CLIENT:
+        return ANSWER_CLOSES
+    return ANSWER_KEEPS if session.client_minor else ANSWER_KEEPS_OLD
+
+
+cdef int send_answer(Session *session, const uint8_t *text, uint64_t length) noexcept nogil:
+    """An answer of our own is all that the client gets of a response."""
     count_out(session, length)
     session.flags |= RESPONSE_STARTED | RESPONSE_DONE
     session.phase = EXCHANGE

@@ -15,13 +15,14 @@ from amphorad.proxy.engine.conn cimport (
     BROKEN, END_OF_STREAM, conn_flush, conn_queue, conn_receive, conn_stash, conn_transmit, conn_write,
 )
 from amphorad.proxy.engine.memory cimport block_data, block_give, block_take, timer_set
-from amphorad.proxy.engine.outcome cimport GO_ON, HTTP_MEMBER, STOP, abort, answer, connect_outcome, drop_member
+from amphorad.proxy.engine.outcome cimport (
+    GO_ON, HTTP_MEMBER, STOP, abort, answer, connect_outcome, drop_member, redirect,
+)
 from amphorad.proxy.engine.runtime cimport (
     AT_EOF, BOUND_CONNECTION, CLIENT_CLOSES, CONNECTING, EXCHANGE, HEAD_BYTES, HEAD_TIMED, HEADROOM,
     INSERT_DESTINATION_PORT, KEEP_CLIENT,
-    MEMBER_STOPPED_READING, OFFERED_UPGRADE, READABLE, REGISTERED, REPLAYABLE, REQUEST_DONE, SCRATCH_BYTES,
-    WRITABLE, Block, Conn, Insertion,
-    ListenerBind, ListenerConfig, PoolView, Thread, load_config, load_view,
+    MEMBER_STOPPED_READING, OFFERED_UPGRADE, READABLE, REGISTERED, REPLAYABLE, REQUEST_DONE, SCRATCH_BYTES, WRITABLE, Block,
+    Conn, Insertion, ListenerBind, ListenerConfig, Pool, PoolView, Thread, load_config, load_view,
 )
 from amphorad.proxy.engine.session cimport (
     count_in, listener_row, member_row, pool_row, session_close, session_connect, session_greet, session_listens,
@@ -33,6 +34,7 @@ from amphorad.proxy.wire.http1 cimport (
     BINDS_AUTHENTICATION, BODY_CHUNKED, BODY_LENGTH, COMPLETE, GET, HEAD, NEED_MORE, NO_BODY, OPTIONS, TRACE, WANTS_CLOSE,
     WANTS_UPGRADE, ChunkDecoder, Field, Head, feed_chunks, parse_request, write_head,
 )
+from amphorad.proxy.wire.matcher cimport ACTION_POOL, ACTION_REJECT, Policy, find_policy
 
 cdef enum:
     HEAD_LIMIT_BYTES = 15360    # HAProxy: tune.bufsize less tune.maxrewrite
@@ -142,6 +144,8 @@ cdef int begin(Session *session, uint8_t *data, uint32_t length) noexcept nogil:
     cdef uint32_t rest = length - head.length
     cdef int64_t taken
     cdef PoolView *view
+    cdef Pool *pool = config.default_pool
+    cdef const Policy *policy
     cdef int may_reuse
     cdef int outcome
     session.flags = 0
@@ -174,9 +178,18 @@ cdef int begin(Session *session, uint8_t *data, uint32_t length) noexcept nogil:
     session.client.timer.deadline = NEVER_MS  # the member's turn; costs one store
     if not config.is_http:  # it was when this connection began
         session.flags &= ~<unsigned int>KEEP_CLIENT
-    if config.default_pool == NULL or not config.is_http:
         return answer(session, 503, c'S', c'C')
-    session_set_pool(session, config.default_pool)
+    if config.policies != NULL:
+        policy = find_policy(config.policies, data, head, &thread.regex_scratch)
+        if policy != NULL:
+            if policy.action == ACTION_REJECT:
+                return answer(session, 403, c'P', c'R')
+            if policy.action != ACTION_POOL:
+                return redirect(session, policy, data)
+            pool = config.policy_pools[policy.pool]
+    if pool == NULL:
+        return answer(session, 503, c'S', c'C')
+    session_set_pool(session, pool)
     view = load_view(&session.pool.view)
     if view == NULL:
         return answer(session, 503, c'S', c'C')

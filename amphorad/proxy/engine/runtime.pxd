@@ -30,6 +30,8 @@ from amphorad.proxy.engine.board cimport Row, Slot
 from amphorad.proxy.engine.system cimport iovec, sockaddr_storage
 from amphorad.proxy.wire.http1 cimport ChunkDecoder, Head
 from amphorad.proxy.wire.log_line cimport LogFormat
+from amphorad.proxy.wire.matcher cimport PolicyTable
+from amphorad.proxy.wire.regex cimport RegexScratch
 
 cdef enum:
     HEADROOM = 4096             # in front of received bytes, so that a longer head can be written in place
@@ -226,6 +228,8 @@ cdef struct ListenerConfig:
     int64_t limit
     uint32_t timeout_client_ms
     Pool *default_pool          # NULL: 503, or a close on a TCP listener
+    PolicyTable *policies       # NULL: none
+    Pool **policy_pools         # what `Policy.pool` counts in
     LogFormat *log_format       # NULL: not logged
     uint32_t minimum_body_rate  # bytes per second, 0 = no minimum
     const char *name
@@ -336,6 +340,7 @@ cdef struct Thread:
     iovec *log_vectors
     void *log_clock
     int64_t wall_s              # wall clock at the begin of the pass, when something is logged
+    RegexScratch *regex_scratch # NULL until an L7 rule searches
 
 cdef struct Handover:
     int32_t fd

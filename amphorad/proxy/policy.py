@@ -1,0 +1,106 @@
+"""L7 policies of the model as rows of the engine's policy table (Octavia contract sections 4.7 and 4.9).
+
+The order of evaluation is by kind, as HAProxy has it whatever the order of the lines: every REJECT first, then both kinds
+of redirect, then REDIRECT_TO_POOL; inside a kind, the position.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from amphorad.errors import ConfigError
+from amphorad.model import L7Action, L7Compare, L7RuleType
+from amphorad.proxy.wire.matcher import Action, Compare, PolicyError, PolicyProgram, PolicyRow, RuleRow, Source
+
+if TYPE_CHECKING:
+    from amphorad.model import L7Policy, L7Rule, Listener
+
+__all__ = ["DEFAULT_REDIRECT_CODE", "compile_policies", "policy_pool_ids"]
+
+DEFAULT_REDIRECT_CODE: Final = 302
+_REDIRECT_CODES: Final = frozenset({301, 302, 303, 307, 308})
+
+_KINDS: Final = {
+    L7Action.REJECT: 0,
+    L7Action.REDIRECT_TO_URL: 1,
+    L7Action.REDIRECT_PREFIX: 1,
+    L7Action.REDIRECT_TO_POOL: 2,
+}
+_ACTIONS: Final = {
+    L7Action.REJECT: Action.REJECT,
+    L7Action.REDIRECT_TO_URL: Action.REDIRECT_URL,
+    L7Action.REDIRECT_PREFIX: Action.REDIRECT_PREFIX,
+    L7Action.REDIRECT_TO_POOL: Action.POOL,
+}
+# The rules about TLS look at a connection's certificate; a plain connection has none, so they have no sample there.
+_SOURCES: Final = {
+    L7RuleType.HOST_NAME: Source.HOST,
+    L7RuleType.PATH: Source.PATH,
+    L7RuleType.FILE_TYPE: Source.PATH,
+    L7RuleType.HEADER: Source.HEADER,
+    L7RuleType.COOKIE: Source.COOKIE,
+    L7RuleType.SSL_CONN_HAS_CERT: Source.NOTHING,
+    L7RuleType.SSL_VERIFY_RESULT: Source.NOTHING,
+    L7RuleType.SSL_DN_FIELD: Source.NOTHING,
+}
+_COMPARES: Final = {
+    L7Compare.EQUAL_TO: Compare.EQUAL,
+    L7Compare.STARTS_WITH: Compare.START,
+    L7Compare.ENDS_WITH: Compare.END,
+    L7Compare.CONTAINS: Compare.PART,
+    L7Compare.REGEX: Compare.REGEX,
+}
+
+
+def policy_pool_ids(listener: Listener) -> list[str]:
+    """Pools that the listener's policies lead to, each once; `PolicyRow.pool` is an index into it."""
+    return list(dict.fromkeys(policy.redirect_pool for policy in listener.policies if policy.redirect_pool is not None))
+
+
+def compile_policies(listener: Listener) -> PolicyProgram | None:
+    """The listener's policies, ready for the engine; None when it has none.
+
+    Raises:
+        ConfigError: naming the rule and the reason, for a pattern that PCRE2 refuses or a text beyond its limit.
+    """
+    if not listener.policies:
+        return None
+    pools = policy_pool_ids(listener)
+    in_order = sorted(listener.policies, key=lambda policy: _KINDS[policy.action])
+    try:
+        return PolicyProgram([_policy_row(policy, pools) for policy in in_order])
+    except PolicyError as error:
+        where = f"listener {listener.id}" + (f", L7 rule {error.rule_id}" if error.rule_id else "")
+        value = next((rule.value for policy in in_order for rule in policy.rules if rule.id == error.rule_id), None)
+        raise ConfigError(f"{where}: {error}", word=value) from error
+
+
+def _policy_row(policy: L7Policy, pools: list[str]) -> PolicyRow:
+    code = policy.redirect_code or DEFAULT_REDIRECT_CODE
+    if code not in _REDIRECT_CODES:
+        raise PolicyError(f"a redirect code is one of {sorted(_REDIRECT_CODES)}, not {code}")
+    location = (policy.redirect_url if policy.action is L7Action.REDIRECT_TO_URL else policy.redirect_prefix) or ""
+    if any(character < " " or character == "\x7f" for character in location):
+        raise PolicyError("a redirect's URL holds a control character")
+    return PolicyRow(
+        action=_ACTIONS[policy.action],
+        rules=tuple(_rule_row(rule) for rule in policy.rules),
+        code=code,
+        location=location.encode(),
+        pool=pools.index(policy.redirect_pool) if policy.redirect_pool is not None else 0,
+    )
+
+
+def _rule_row(rule: L7Rule) -> RuleRow:
+    compare = rule.compare
+    if rule.type is L7RuleType.FILE_TYPE and compare is L7Compare.EQUAL_TO:
+        compare = L7Compare.ENDS_WITH  # a plain suffix of the path; no dot is added
+    return RuleRow(
+        id=rule.id,
+        source=_SOURCES[rule.type],
+        compare=_COMPARES[compare],
+        value=rule.value.encode(),
+        name=(rule.key or "").encode(),
+        invert=rule.invert,
+        fold=rule.type is L7RuleType.HOST_NAME,
+    )

@@ -1,0 +1,103 @@
+"""From the model's policies to the engine's table: order by kind, sources, and refusals that name the rule."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from amphorad.errors import ConfigError
+from amphorad.model import Bind, L7Action, L7Compare, L7Policy, L7Rule, L7RuleType, Listener, Mode, Pool
+from amphorad.proxy.policy import compile_policies, policy_pool_ids
+
+REQUEST = b"GET /a/b.jpg HTTP/1.1\r\nHost: Www.x\r\nX-A: v\r\nCookie: c=v\r\n\r\n"
+
+
+def rule(kind: str, compare: str = "EQUAL_TO", value: str = "v", **fields: Any) -> L7Rule:
+    return L7Rule(id="the-rule", type=L7RuleType[kind], compare=L7Compare[compare], value=value, **fields)
+
+
+def policy(action: str, *rules: L7Rule, **fields: Any) -> L7Policy:
+    return L7Policy(action=L7Action[action], rules=rules, **fields)
+
+
+def listener(*policies: L7Policy) -> Listener:
+    pools = tuple(Pool(id=name, mode=Mode.HTTP) for name in ("p", "q"))
+    return Listener(id="l", mode=Mode.HTTP, binds=(Bind(address="127.0.0.1", port=80),), pools=pools, policies=policies)
+
+
+def location(*policies: L7Policy) -> bytes | None:
+    program = compile_policies(listener(*policies))
+    assert program is not None
+    return program.location(REQUEST)
+
+
+def is_chosen(*rules: L7Rule) -> bool:
+    program = compile_policies(listener(policy("REJECT", *rules)))
+    assert program is not None
+    return program.choose(REQUEST) == 0
+
+
+def test_no_policies_make_no_table() -> None:
+    assert compile_policies(listener()) is None
+
+
+def test_policies_are_evaluated_by_kind_then_by_position() -> None:
+    to_pool = policy("REDIRECT_TO_POOL", redirect_pool="p")
+    prefix = policy("REDIRECT_PREFIX", redirect_prefix="http://p")
+    url = policy("REDIRECT_TO_URL", redirect_url="http://u")
+    never = policy("REJECT", rule("PATH"))
+
+    assert location(to_pool, prefix, url, never) == b"http://p/a/b.jpg"
+    assert location(to_pool, url, prefix) == b"http://u"
+    assert location(url, policy("REJECT")) is None
+
+
+@pytest.mark.parametrize(
+    ("chosen", "expected"),
+    [
+        (rule("HOST_NAME", value="wWw.X"), True),
+        (rule("HOST_NAME", "REGEX", "^W{3}"), True),
+        (rule("PATH", value="/a/b.jpg"), True),
+        (rule("PATH", value="/A/b.jpg"), False),
+        (rule("FILE_TYPE", value="jpg"), True),
+        (rule("FILE_TYPE", value="a/b"), False),
+        (rule("FILE_TYPE", "REGEX", "a.b"), True),
+        (rule("HEADER", key="x-A"), True),
+        (rule("HEADER", value="V", key="X-A"), False),
+        (rule("COOKIE", key="c"), True),
+        (rule("COOKIE", key="C"), False),
+        (rule("SSL_CONN_HAS_CERT", value="True"), False),
+        (rule("SSL_VERIFY_RESULT", value="0"), False),
+        (rule("SSL_DN_FIELD", key="CN", compare="REGEX", value=""), False),
+    ],
+)
+def test_rule_types_look_at_their_part_of_the_request(chosen: L7Rule, expected: bool) -> None:
+    assert is_chosen(chosen) is expected
+    assert (
+        is_chosen(L7Rule(**{**{name: getattr(chosen, name) for name in L7Rule.__slots__}, "invert": True}))
+        is not expected
+    )
+
+
+def test_pools_are_listed_once_in_the_order_of_the_file() -> None:
+    policies = [policy("REDIRECT_TO_POOL", redirect_pool=pool) for pool in ("q", "p", "q")]
+
+    assert policy_pool_ids(listener(*policies)) == ["q", "p"]
+
+
+def test_pattern_that_pcre2_refuses_is_a_config_error_that_names_rule_and_reason() -> None:
+    with pytest.raises(ConfigError, match=r"listener l, L7 rule the-rule: .*missing closing parenthesis") as caught:
+        compile_policies(listener(policy("REJECT", rule("PATH", "REGEX", "(a"))))
+
+    assert caught.value.word == "(a"
+
+
+def test_redirect_with_a_line_end_is_refused() -> None:
+    with pytest.raises(ConfigError, match="control character"):
+        compile_policies(listener(policy("REDIRECT_TO_URL", redirect_url="http://a\r\nx: y")))
+
+
+def test_redirect_code_beyond_the_five_is_refused() -> None:
+    with pytest.raises(ConfigError, match="304"):
+        compile_policies(listener(policy("REDIRECT_TO_URL", redirect_url="http://a", redirect_code=304)))
