@@ -11,7 +11,7 @@ the whole of the back-pressure: a stuck connection holds at most one block and w
 """
 
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
-from libc.string cimport memcpy, memmove, memset
+from libc.string cimport memcpy, memset
 
 from amphorad.proxy.engine.memory cimport block_data, block_give, block_room, block_take, pipe_give, pipe_take, timer_cancel
 from amphorad.proxy.engine.runtime cimport (

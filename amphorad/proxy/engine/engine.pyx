@@ -16,7 +16,7 @@ from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memset
 
-from amphorad.algorithms.picker cimport MemberLoad, Picker, build_picker, reset_shared
+from amphorad.algorithms.picker cimport MemberLoad, build_picker, reset_shared
 from amphorad.proxy.engine.board cimport BOARD_HEADER_BYTES, Row, Slot
 from amphorad.proxy.engine.loop cimport thread_close, thread_open, thread_run, thread_unwatch, thread_wake, thread_watch
 from amphorad.proxy.engine.member_conn cimport member_conns_close_idle

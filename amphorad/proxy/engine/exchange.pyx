@@ -5,7 +5,7 @@ An event on either socket, or a timer, steps the session until it waits again. `
 `response` towards the client, `outcome` ends exchanges.
 """
 
-from amphorad.proxy.engine.conn cimport WOULD_BLOCK, conn_queue, conn_receive
+from amphorad.proxy.engine.conn cimport conn_queue, conn_receive
 from amphorad.proxy.engine.member_conn cimport member_conn_error
 from amphorad.proxy.engine.memory cimport timer_set
 from amphorad.proxy.engine.outcome cimport (

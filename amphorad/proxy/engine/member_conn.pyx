@@ -10,7 +10,7 @@ A connection that began with a PROXY header is private to its client: between re
 a few at most (HAProxy: `max-session-srv-conns`), and is not in the member's gauge, because nobody else could have it.
 """
 
-from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.stdint cimport uint8_t, uint32_t
 from libc.stdlib cimport malloc
 
 from amphorad.proxy.engine.board cimport C_CONNECTS, C_REUSES

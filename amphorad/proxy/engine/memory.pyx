@@ -9,7 +9,7 @@ deadline later is one store. When the slot comes up, the timer is hung again if 
 tick (16 ms); deadlines farther away than the wheel (16 s) are looked at once a turn.
 """
 
-from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
 
 from amphorad.proxy.engine.runtime cimport TIMER_SLOTS, TIMER_TICK_MS

@@ -13,9 +13,9 @@ from amphorad.proxy.engine.conn cimport (
     BROKEN, END_OF_STREAM, WOULD_BLOCK, conn_finish, conn_flush, conn_queue, conn_receive, conn_splice, conn_write,
 )
 from amphorad.proxy.engine.member_conn cimport member_conn_error
-from amphorad.proxy.engine.memory cimport block_data, block_give, timer_cancel, timer_set
+from amphorad.proxy.engine.memory cimport block_data, block_give, timer_set
 from amphorad.proxy.engine.runtime cimport (
-    AT_EOF, CONNECTING, FAILED, HEADROOM, PEER_CLOSED, READABLE, SHUT, TUNNEL, WAITING, WRITABLE, ListenerConfig, MemberConn,
+    AT_EOF, CONNECTING, FAILED, HEADROOM, PEER_CLOSED, READABLE, TUNNEL, WAITING, WRITABLE, ListenerConfig, MemberConn,
     PoolView, Thread, load_config, load_view,
 )
 from amphorad.proxy.engine.session cimport (

@@ -7,7 +7,7 @@ taken off, and the connection's end marks the end.
 """
 
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
-from libc.string cimport memcpy, memmove, memset
+from libc.string cimport memcpy, memset
 
 from amphorad.proxy.engine.board cimport C_RESPONSES_1XX
 from amphorad.proxy.engine.conn cimport (
@@ -25,7 +25,7 @@ from amphorad.proxy.engine.runtime cimport (
 from amphorad.proxy.engine.session cimport count_event, count_out, session_listens
 from amphorad.proxy.engine.system cimport peek_u32
 from amphorad.proxy.wire.http1 cimport (
-    BINDS_AUTHENTICATION, BODY_CHUNKED, BODY_LENGTH, BODY_UNTIL_CLOSE, COMPLETE, NEED_MORE, NO_BODY, TRANSFER_ENCODING,
+    BINDS_AUTHENTICATION, BODY_CHUNKED, BODY_LENGTH, BODY_UNTIL_CLOSE, COMPLETE, NEED_MORE, TRANSFER_ENCODING,
     WANTS_CLOSE, WANTS_UPGRADE, ChunkDecoder, Head, feed_chunks, parse_response,
     strip_chunks, write_head,
 )

@@ -23,7 +23,7 @@ freed by the main thread when they are removed and no thread refers to them (`Pe
     session phases (TCP): CONNECTING (and WAITING) -> TUNNEL -> gone
 """
 
-from libc.stdint cimport int8_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 from amphorad.algorithms.picker cimport Picker
 from amphorad.proxy.engine.board cimport Row, Slot
@@ -37,7 +37,6 @@ cdef enum:
     HEADROOM = 4096             # in front of received bytes, so that a longer head can be written in place
     SCRATCH_BYTES = 262144      # longest single read
     HEAD_BYTES = 16384          # longest message head; also the first read of a message
-    FIRST_WINDOW = 16384        # a direction's first read; doubles while the receiver takes all of it
     COMPOSE_BYTES = 32768       # a head as it is sent
     TIMER_SLOTS = 1024
     MAX_BINDS = 32              # addresses and ports of one listener
@@ -66,7 +65,6 @@ cdef enum:                      # Session.phase
 cdef enum:                      # Session.flags
     KEEP_CLIENT = 1             # the client connection stays open after this exchange
     REQUEST_DONE = 2            # the whole request was read from the client
-    REQUEST_SENT_ALL = 4        # ... and handed to the member's socket
     RESPONSE_STARTED = 8        # a final response head was sent to the client
     RESPONSE_DONE = 16          # the whole response was read from the member
     MEMBER_KEEPS = 32           # the member connection may be used again
@@ -268,7 +266,6 @@ cdef struct PoolView:
     uint32_t timeout_member_ms
     uint32_t insertion_count
     Insertion *insertions
-    uint32_t insertion_bytes    # at most, all insertions together
     const char *name
     uint32_t name_length
 
@@ -313,7 +310,6 @@ cdef struct Thread:
     uint64_t timer_bits[16]     # a bit per slot that is not empty
     Timer *timer_slots[1024]
     uint64_t timer_tick         # next tick to look at
-    uint32_t timer_count
     Conn *queue_head
     Conn *queue_tail
     Conn *graveyard
