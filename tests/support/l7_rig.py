@@ -5,7 +5,6 @@ Both read the same text but for the ports that they listen on. Members answer wi
 
 from __future__ import annotations
 
-import socket
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +12,7 @@ from tests.support import octavia_render as render
 from tests.support.http_peers import Client
 from tests.support.naming_members import NamingMembers
 from tests.support.reference_haproxy import ReferenceHAProxy
-from tests.support.served import Served
+from tests.support.served import Served, free_port
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -22,15 +21,6 @@ if TYPE_CHECKING:
 __all__ = ["POOLS", "L7Rig", "render_with", "run_both"]
 
 POOLS = ("default", "red", "blue")
-
-
-def free_ports(count: int) -> list[int]:
-    """Distinct ports that nobody listens on."""
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [one.getsockname()[1] for one in sockets]
-    for one in sockets:
-        one.close()
-    return ports
 
 
 def render_with(
@@ -70,7 +60,7 @@ class L7Rig:
 @contextmanager
 def run_both(directory: Path, count: int, policies: Callable[[dict[str, Any]], list[list[Any]]]) -> Iterator[L7Rig]:
     """amphorad and HAProxy with `count` listeners."""
-    ports = free_ports(2 * count)
+    ports = [free_port() for _ in range(2 * count)]
     own, others = ports[:count], ports[count:]
     with NamingMembers(POOLS) as members:
         text = render_with(policies, own, members.ports)
