@@ -93,11 +93,13 @@ def _policy_row(policy: L7Policy, pools: list[str]) -> PolicyRow:
 
 def _rule_row(rule: L7Rule) -> RuleRow:
     compare = rule.compare
+    # both are `req.hdr(host)` in the file: the same value, without a default port that an absolute form named
+    is_host = rule.type is L7RuleType.HEADER and (rule.key or "").lower() == "host"
     if rule.type is L7RuleType.FILE_TYPE and compare is L7Compare.EQUAL_TO:
         compare = L7Compare.ENDS_WITH  # a plain suffix of the path; no dot is added
     return RuleRow(
         id=rule.id,
-        source=_SOURCES[rule.type],
+        source=Source.HOST if is_host else _SOURCES[rule.type],
         compare=_COMPARES[compare],
         value=rule.value.encode(),
         name=(rule.key or "").encode(),

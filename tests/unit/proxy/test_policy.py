@@ -101,3 +101,17 @@ def test_redirect_with_a_line_end_is_refused() -> None:
 def test_redirect_code_beyond_the_five_is_refused() -> None:
     with pytest.raises(ConfigError, match="304"):
         compile_policies(listener(policy("REDIRECT_TO_URL", redirect_url="http://a", redirect_code=304)))
+
+
+def test_header_rule_on_host_sees_what_a_host_name_rule_sees() -> None:
+    """HAProxy takes a default port off the host of an absolute form, for every look at it."""
+    request = b"GET http://A:80/ HTTP/1.1\r\nHost: A:80\r\n\r\n"
+
+    def is_matched(value: str) -> bool:
+        program = compile_policies(listener(policy("REJECT", rule("HEADER", value=value, key="Host"))))
+        assert program is not None
+        return program.choose(request) == 0
+
+    assert is_matched("A")
+    assert not is_matched("a")
+    assert not is_matched("A:80")
