@@ -211,6 +211,21 @@ class Supervisor:
             await self._child.kill()
 
     @property
+    def running(self) -> LoadBalancer | None:
+        """The configuration in force; None before the first."""
+        return self._running
+
+    @property
+    def board(self) -> Board | None:
+        """What the data plane writes and everyone may read; None before the start."""
+        return self._board
+
+    @property
+    def is_serving(self) -> bool:
+        """There is a data plane that should be answering; False while a dead one has not been replaced."""
+        return self._child is not None and self._child.is_serving
+
+    @property
     def ready_line(self) -> str:
         """One line of key=value for whoever waits for the start."""
         assert self._running is not None
@@ -368,8 +383,11 @@ class Supervisor:
             Refused, ConfigError, ListenError: it cannot be served; nothing changed.
             NotStarted: the data plane died while it took the new one over; the old one serves again.
         """
+        return await self.apply(read_configuration(text, file, self._options.escaping, self._options.algorithms))
+
+    async def apply(self, wanted: LoadBalancer) -> ApplyReceipt:
+        """As `apply_text`, with what `read_configuration` has made of the text."""
         began = time.monotonic()
-        wanted = read_configuration(text, file, self._options.escaping, self._options.algorithms)
         async with self._changing:
             return await self._apply(wanted, began)
 
