@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
     from amphorad.agent.settings import AgentSettings
     from amphorad.agent.sources import LvsSource
+    from amphorad.agent.status import LvsStatus
     from amphorad.model import Listener, LoadBalancer
     from amphorad.status import Status
 
@@ -319,6 +320,10 @@ class LoadBalancers:
         """Of every load balancer that runs, for `amphorad status`."""
         return [entry.supervisor.status() for entry in self._entries.values() if entry.supervisor is not None]
 
+    def lvs_statuses(self) -> list[LvsStatus]:
+        """Of every UDP and SCTP listener, for `amphorad status`."""
+        return self._lvs.statuses()
+
     def not_running(self) -> list[str]:
         """Ids of load balancers that are started and could not be."""
         return [lb for lb, entry in self._entries.items() if entry.wanted is not None and entry.supervisor is None]
@@ -395,6 +400,12 @@ class LoadBalancers:
             await asyncio.gather(*(supervisor.stop(grace_s) for supervisor in supervisors))
             for entry in self._entries.values():
                 entry.supervisor = None
+
+    async def hurry(self) -> None:
+        """During `stop_all`: ends the data planes at once."""
+        for entry in self._entries.values():
+            if entry.supervisor is not None:
+                await entry.supervisor.hurry()
 
     async def _end_retrying(self) -> None:
         if self._retrying is not None:

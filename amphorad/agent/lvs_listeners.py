@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from amphorad.admin import Refused
 from amphorad.agent.sources import ListenerEntry, LvsSource
+from amphorad.agent.status import LvsStatus
 from amphorad.agent.storage import is_id
 from amphorad.errors import ConfigError, NotFound, OperationFailed
 
@@ -158,6 +159,17 @@ class LvsListeners:
     def entries(self) -> list[ListenerEntry]:
         """The type is UDP for SCTP too (Octavia contract section 1.5, route 4)."""
         return [ListenerEntry("OFFLINE", state.listener_id, "UDP") for state in self._found.values()]
+
+    def statuses(self) -> list[LvsStatus]:
+        return [
+            LvsStatus(
+                id=state.listener_id,
+                is_started=state.is_started,
+                is_disabled=state.text is not None and state.text.is_disabled,
+                is_carried=False,
+            )
+            for state in self._found.values()
+        ]
 
     def sources(self) -> list[LvsSource]:
         return [LvsSource(state.listener_id) for state in self._found.values() if state.is_wanted]

@@ -10,8 +10,8 @@ __all__ = ["set_up"]
 _LINE = "%(asctime)s %(levelname)s %(name)s %(message)s"
 
 
-def set_up(target: str, level: str) -> None:
-    """Sends the log of this process to `stderr`, `syslog` (/dev/log) or the file of that name.
+def set_up(target: str, level: str, facility: int = logging.handlers.SysLogHandler.LOG_DAEMON) -> None:
+    """Sends the log of this process to `stderr`, `syslog` (/dev/log, with that facility) or the file of that name.
 
     Raises:
         OSError: the target cannot be opened.
@@ -20,7 +20,7 @@ def set_up(target: str, level: str) -> None:
     if target == "stderr":
         handler = logging.StreamHandler()
     elif target == "syslog":
-        handler = logging.handlers.SysLogHandler(address="/dev/log", facility=logging.handlers.SysLogHandler.LOG_DAEMON)
+        handler = logging.handlers.SysLogHandler(address="/dev/log", facility=facility)
         handler.ident = "amphorad: "
     else:
         handler = logging.handlers.WatchedFileHandler(target)  # notices when the file is rotated away

@@ -27,6 +27,7 @@ RANKS = {
     "amphorad.network": 50,
     "amphorad.metrics": 45,
     "amphorad.admin": 43,
+    "amphorad.agent.status": 42,
     "amphorad.status": 41,
     "amphorad.messages": 40,
     "amphorad.sockets": 40,
