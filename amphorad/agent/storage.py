@@ -14,9 +14,9 @@ Source: Octavia contract sections 5.4, 5.5 and 6.1; `active.cfg` and `.started` 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
-import secrets
 import shutil
 from typing import TYPE_CHECKING, Final
 
@@ -31,7 +31,7 @@ _ID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.ASCII)
 _UPLOADED: Final = "haproxy.cfg"
 _ACTIVE: Final = "active.cfg"
 _LVS_PREFIX: Final = "octavia-keepalivedlvs-"
-_DELETED_PREFIX: Final = ".deleted-"  # of directories on their way out
+_DELETED_PREFIX: Final = ".deleted-"  # of directories on their way out; the rest of the name is the load balancer's
 
 
 def is_id(text: str) -> bool:
@@ -75,9 +75,20 @@ class Storage:
             write_atomically(self.active_path(lb_id), text, 0o600)
 
     def delete(self, lb_id: str) -> None:
-        """Forgets a load balancer with its certificates. It is gone with the first step, a rename."""
-        _delete_tree(self._directory(lb_id))
+        """Forgets a load balancer with its certificates. It is gone with the first step, a rename; `clean` does what a crash leaves."""
+        directory = self._directory(lb_id)
+        doomed = self._base / f"{_DELETED_PREFIX}{lb_id}"
+        self._finish_delete(doomed)
+        with contextlib.suppress(FileNotFoundError):
+            os.rename(directory, doomed)
+            sync_directory(self._base)
+        self._finish_delete(doomed)
         _delete_tree(self._certificates / lb_id)
+
+    def _finish_delete(self, doomed: Path) -> None:
+        if doomed.exists():
+            _delete_tree(self._certificates / doomed.name.removeprefix(_DELETED_PREFIX))
+            _delete_tree(doomed)
 
     # --- UDP and SCTP listeners ---
 
@@ -116,12 +127,13 @@ class Storage:
 
     def clean(self) -> None:
         """Deletes what a crash has left half written or half deleted; nobody would read it."""
+        for name in _names(self._base):
+            if name.startswith(_DELETED_PREFIX):
+                self._finish_delete(self._base / name)
         for directory in (self._base, self._certificates, self._lvs):
             for name in _names(directory):
                 path = directory / name
-                if name.startswith(_DELETED_PREFIX):
-                    shutil.rmtree(path, ignore_errors=True)
-                elif name.startswith(TEMPORARY_PREFIX):
+                if name.startswith(TEMPORARY_PREFIX):
                     remove(path)
                 elif is_id(name):
                     for inner in _names(path):
@@ -161,11 +173,6 @@ def _read(path: Path) -> bytes | None:
 
 
 def _delete_tree(directory: Path) -> None:
-    """Deletes a directory in one step as far as anybody can see."""
-    doomed = directory.parent / f"{_DELETED_PREFIX}{secrets.token_hex(8)}"
-    try:
-        os.rename(directory, doomed)
-    except FileNotFoundError:
-        return
-    sync_directory(directory.parent)
-    shutil.rmtree(doomed, ignore_errors=True)  # what stays is deleted by `clean`
+    with contextlib.suppress(FileNotFoundError):
+        shutil.rmtree(directory)
+        sync_directory(directory.parent)
