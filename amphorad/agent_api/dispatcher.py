@@ -57,7 +57,7 @@ class Dispatcher:
                 await response.prepare(request)
                 await response.write_eof()
         except (TimeoutError, ConnectionError):
-            outcome = "unsent"
+            outcome = "lost"
             if request.transport is not None:
                 request.transport.abort()
         _log.info(

@@ -5,7 +5,7 @@ own limit, and strangers (who cannot end a handshake) never take the place of a 
 oldest one is dropped.
 
 Limits: MAX_CONNECTIONS that have shown a certificate, MAX_HANDSHAKES, HANDSHAKE_TIMEOUT_S; one more connection is closed at once,
-and the controller tries again after 5 s.
+and the controller tries again after 5 s. A client that does not read its answer is let go after SHUTDOWN_TIMEOUT_S.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ __all__ = ["AgentServer"]
 MAX_CONNECTIONS = 64
 MAX_HANDSHAKES = 64
 HANDSHAKE_TIMEOUT_S = 10.0
+SHUTDOWN_TIMEOUT_S = 10.0  # for the rest of an answer and the end of TLS
 BACKLOG = 128
 CLOSE_TIMEOUT_S = 10.0
 PAUSE_WITHOUT_DESCRIPTORS_S = 0.5
@@ -119,8 +120,9 @@ class AgentServer:
         if context is None:
             connection.close()
             return
-        if len(self._handshakes) >= MAX_HANDSHAKES:
-            next(iter(self._handshakes)).cancel()
+        going_on = [task for task in self._handshakes if not task.cancelling()]
+        if len(going_on) >= MAX_HANDSHAKES:
+            going_on[0].cancel()
         task = asyncio.create_task(self._handshake(connection, context), name="agent-api-handshake")
         self._handshakes[task] = None
         task.add_done_callback(lambda done: self._handshakes.pop(done, None))
@@ -135,7 +137,7 @@ class AgentServer:
                 connection,
                 ssl=context,
                 ssl_handshake_timeout=HANDSHAKE_TIMEOUT_S,
-                ssl_shutdown_timeout=CLOSE_TIMEOUT_S,
+                ssl_shutdown_timeout=SHUTDOWN_TIMEOUT_S,
             )
         except (OSError, ssl.SSLError) as error:
             _log.info("TLS handshake failed error=%s", error)

@@ -83,10 +83,16 @@ class ApiRig:
         return context
 
     @contextlib.contextmanager
-    def connected(self, context: ssl.SSLContext | None = None, host: str = "127.0.0.1") -> Iterator[ssl.SSLSocket]:
+    def connected(
+        self, context: ssl.SSLContext | None = None, host: str = "127.0.0.1", receive_buffer: int | None = None
+    ) -> Iterator[ssl.SSLSocket]:
         """A TLS connection of the controller, unless another context is given."""
         context = context or self.client_context(self.identities.client)
-        with socket.create_connection((host, self.port), timeout=TIMEOUT_S) as plain:
+        with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as plain:
+            plain.settimeout(TIMEOUT_S)
+            if receive_buffer is not None:
+                plain.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+            plain.connect((host, self.port))
             plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # as the controller's HTTP library does
             with context.wrap_socket(plain, server_hostname=self.identities.amphora_id) as connection:
                 yield connection
