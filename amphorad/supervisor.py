@@ -70,6 +70,7 @@ class Options:
 
     Args:
         file: the configuration, read at the start and on `reread`.
+        admin_socket: where operators ask; None for a supervisor that somebody else answers for.
         threads: engine threads; None takes `nbthread` of the file, else the number of usable CPUs; at most MAX_THREADS.
         state_dir: a directory of this process alone, made with mode 0700 if it is not there.
         grace_s: how long open sessions may go on after a stop.
@@ -81,7 +82,7 @@ class Options:
 
     file: Path
     state_dir: Path
-    admin_socket: Path
+    admin_socket: Path | None = None
     threads: int | None = None
     grace_s: float = 10.0
     reuse: ReusePolicy = ReusePolicy.RETRY
@@ -129,7 +130,7 @@ class Supervisor:
     def __init__(self, options: Options, read_file: Callable[[Path], str]) -> None:
         self._options = options
         self._read_file = read_file
-        self._admin = AdminServer(options.admin_socket, self)
+        self._admin = AdminServer(options.admin_socket, self) if options.admin_socket is not None else None
         self._sockets = ListeningSockets(free_bind=options.free_bind)
         self._board: Board | None = None
         self._child: DataPlaneProcess | None = None
@@ -173,10 +174,11 @@ class Supervisor:
             raise NotStarted(str(error)) from error
         self._sockets.commit(wanted)
         self._running, self._generation = wanted, 1
-        try:
-            await self._admin.start()
-        except OSError as error:
-            raise AlreadyRunning(f"admin socket {self._options.admin_socket}: {error.strerror}") from error
+        if self._admin is not None:
+            try:
+                await self._admin.start()
+            except OSError as error:
+                raise AlreadyRunning(f"admin socket {self._options.admin_socket}: {error.strerror or error}") from error
         self._tasks = [
             asyncio.create_task(self._keep_running(), name="data plane watch"),
             asyncio.create_task(self._look_after(), name="data plane care"),
@@ -189,7 +191,8 @@ class Supervisor:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        await self._admin.stop()
+        if self._admin is not None:
+            await self._admin.stop()
         await self._drop_spare()
         if self._child is not None:
             log.info("stopping grace_s=%g sessions=%d", grace_s, self._child.sessions)

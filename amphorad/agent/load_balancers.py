@@ -80,6 +80,7 @@ class LoadBalancers:
 
     Args:
         announce: tells the neighbours of addresses (gratuitous ARP, unsolicited NA); it must not raise.
+        isolated: data planes run in the namespace and as the user of the settings, which takes root; else as this process.
 
     Attributes:
         on_change: called, with nothing, after each change that `is_healthy` may depend on.
@@ -89,8 +90,11 @@ class LoadBalancers:
         self,
         settings: AgentSettings,
         announce: Callable[[Sequence[str]], Awaitable[None]] = _announce_nothing,
+        *,
+        isolated: bool = True,
     ) -> None:
         self._settings = settings
+        self._isolated = isolated
         self._announce = announce
         self._storage = Storage(settings.base_path, settings.base_cert_dir)
         self._entries: dict[str, _Entry] = {}
@@ -424,11 +428,9 @@ class LoadBalancers:
 
     def _options(self, lb_id: str) -> Options:
         settings = self._settings
-        state_dir = settings.state_dir / lb_id
         return Options(
             file=self._storage.active_path(lb_id),
-            state_dir=state_dir,
-            admin_socket=state_dir / "admin.sock",
+            state_dir=settings.state_dir / lb_id,
             threads=settings.threads,
             grace_s=settings.grace_s,
             reuse=settings.http_reuse,
