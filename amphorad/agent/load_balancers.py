@@ -454,11 +454,14 @@ class LoadBalancers:
 def _checked(text: bytes, name: str, settings: AgentSettings) -> LoadBalancer:
     try:
         decoded = haproxy.decode(text, file=name)
-        return read_configuration(decoded, name, settings.escaping, settings.algorithms)
+        found = read_configuration(decoded, name, settings.escaping, settings.algorithms)
+        if not found.listeners:  # HAProxy does not start with that either
+            raise ConfigError("there is no listener in it", file=name)
     except Refused:
         raise
     except ConfigError as error:
         raise Refused([error]) from error
+    return found
 
 
 def _is_serving(entry: _Entry) -> bool:
