@@ -28,7 +28,8 @@ from typing import TYPE_CHECKING, Final
 from amphorad.admin import Refused
 from amphorad.agent.lvs_listeners import LvsListeners
 from amphorad.agent.sources import HeartbeatSource, ListenerEntry
-from amphorad.agent.storage import Storage, is_id
+from amphorad.agent.storage import Storage
+from amphorad.agent_api.identifiers import is_id
 from amphorad.dialects import haproxy
 from amphorad.errors import AmphoradError, ConfigError, NotFound, OperationFailed
 from amphorad.model import Mode

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from amphorad.admin import Refused
 from amphorad.agent.sources import ListenerEntry, LvsSource
 from amphorad.agent.status import LvsStatus
-from amphorad.agent.storage import is_id
+from amphorad.agent_api.identifiers import is_id
 from amphorad.errors import ConfigError, NotFound, OperationFailed
 
 if TYPE_CHECKING:

@@ -16,27 +16,21 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import shutil
 from typing import TYPE_CHECKING, Final
 
+from amphorad.agent_api.identifiers import is_id
 from amphorad.files import TEMPORARY_PREFIX, make_directory, remove, sync_directory, write_atomically
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["Storage", "is_id"]
+__all__ = ["Storage"]
 
-_ID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.ASCII)
 _UPLOADED: Final = "haproxy.cfg"
 _ACTIVE: Final = "active.cfg"
 _LVS_PREFIX: Final = "octavia-keepalivedlvs-"
 _DELETED_PREFIX: Final = ".deleted-"  # of directories on their way out; the rest of the name is the load balancer's
-
-
-def is_id(text: str) -> bool:
-    """Whether this is an identifier as the controller writes them: a UUID in lower case with dashes."""
-    return _ID.fullmatch(text) is not None
 
 
 class Storage:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from amphorad.agent.storage import Storage, is_id
+from amphorad.agent.storage import Storage
+from amphorad.agent_api.identifiers import is_id
 
 if TYPE_CHECKING:
     from pathlib import Path
