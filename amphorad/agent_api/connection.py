@@ -9,6 +9,8 @@ sending after its answer.
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import logging
 from typing import TYPE_CHECKING
 
@@ -24,6 +26,7 @@ __all__ = ["HEAD_TIMEOUT_S", "ConnectionFactory", "response_of"]
 
 HEAD_TIMEOUT_S = 30.0
 LINGER_S = 5.0
+FAREWELL_S = 0.5  # for a client to answer the end of TLS when the server ends
 MAX_LINE = 8190
 MAX_HEADERS = 64
 
@@ -66,8 +69,41 @@ class ConnectionFactory(web.Server):
             auto_decompress=False,  # a few bytes could become gigabytes
         )
 
+        self._open: dict[RequestHandler, asyncio.Transport] = {}
+        self._changed = asyncio.Event()
+
     def __call__(self) -> RequestHandler:
         return Connection(self, loop=self._loop, **self._kwargs)
+
+    @property
+    def open_count(self) -> int:
+        """Connections whose handshake is over and whose transport is not closed yet."""
+        return len(self._open)
+
+    def connection_made(self, handler: RequestHandler, transport: asyncio.Transport) -> None:
+        super().connection_made(handler, transport)
+        self._open[handler] = transport
+
+    def connection_lost(self, handler: RequestHandler, exc: BaseException | None = None) -> None:
+        super().connection_lost(handler, exc)
+        self._open.pop(handler, None)
+        self._changed.set()
+
+    async def end(self, timeout_s: float) -> None:
+        """Lets calls end that have begun, closes all connections, and returns when the last transport is closed."""
+        self.pre_shutdown()
+        await self.shutdown(timeout_s)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(FAREWELL_S):
+                await self._wait_none_open()
+        for transport in [*self._open.values()]:
+            transport.abort()
+        await self._wait_none_open()
+
+    async def _wait_none_open(self) -> None:
+        while self._open:
+            self._changed.clear()
+            await self._changed.wait()
 
 
 def response_of(answer: Answer) -> web.Response:

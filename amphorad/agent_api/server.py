@@ -95,8 +95,7 @@ class AgentServer:
         self._socket.close()
         await self._mutations.close(CLOSE_TIMEOUT_S)
         if self._connections is not None:
-            self._connections.pre_shutdown()
-            await self._connections.shutdown(CLOSE_TIMEOUT_S)
+            await self._connections.end(CLOSE_TIMEOUT_S)
 
     async def _accept(self, listening: socket.socket) -> None:
         loop = asyncio.get_running_loop()
@@ -112,7 +111,7 @@ class AgentServer:
 
     def _begin(self, connection: socket.socket) -> None:
         assert self._connections is not None
-        if len(self._connections.connections) >= MAX_CONNECTIONS:
+        if self._connections.open_count >= MAX_CONNECTIONS:
             _log.warning("connection refused, too many are open limit=%d", MAX_CONNECTIONS)
             connection.close()
             return

@@ -274,7 +274,7 @@ def test_server_client_that_does_not_read_its_answer_is_let_go(hasty: ApiRig) ->
     with hasty.connected(receive_buffer=65536) as connection:
         connection.sendall(f"GET /1.0/loadbalancer/{LB}/haproxy HTTP/1.1\r\nHost: x\r\n\r\n".encode())
 
-        wait_until(lambda: hasty.on_loop(lambda: not hasty.server._connections.connections))
+        wait_until(lambda: hasty.on_loop(lambda: hasty.server._connections.open_count == 0))
 
 
 # --- limits ---
