@@ -60,12 +60,14 @@ class _Entry:
     Args:
         uploaded: what the text on disk says; None when it is none that can be read (left by another version).
         digest: of that text.
-        wanted: what should be in force; None while it is stopped.
+        is_started: it should serve.
+        wanted: what should be in force, while it is started; None when that text cannot be read.
         supervisor: None while it is stopped, and while it cannot be started.
     """
 
     uploaded: LoadBalancer | None = None
     digest: bytes = b""
+    is_started: bool = False
     wanted: LoadBalancer | None = None
     supervisor: Supervisor | None = None
 
@@ -206,7 +208,7 @@ class LoadBalancers:
                 await asyncio.to_thread(self._storage.set_active, lb_id, before)
             log.error("not in force, what was before stays lb=%s action=%s reason=%s", lb_id, action, _reason(error))
             raise OperationFailed(message, _reason(error)) from error
-        entry.wanted = wanted
+        entry.is_started, entry.wanted = True, wanted
 
     async def _serve(self, lb_id: str, entry: _Entry, wanted: LoadBalancer) -> None:
         """Makes the data plane serve this; starts it if there is none."""
@@ -226,7 +228,7 @@ class LoadBalancers:
             await asyncio.to_thread(self._storage.set_active, lb_id, None)
         except OSError as error:
             raise OperationFailed("Error stopping haproxy", _reason(error)) from error
-        entry.wanted = None
+        entry.is_started, entry.wanted = False, None
         supervisor, entry.supervisor = entry.supervisor, None
         if supervisor is not None:
             await supervisor.stop(AT_ONCE_S)
@@ -318,7 +320,7 @@ class LoadBalancers:
 
         Members do not matter (Octavia contract section 5.3). With nothing but UDP or SCTP listeners it is False: nothing carries them.
         """
-        started = [entry for entry in self._entries.values() if entry.wanted is not None]
+        started = [entry for entry in self._entries.values() if entry.is_started]
         return bool(started) and all(map(_is_serving, started))
 
     def statuses(self) -> list[Status]:
@@ -331,7 +333,7 @@ class LoadBalancers:
 
     def not_running(self) -> list[str]:
         """Ids of load balancers that are started and could not be."""
-        return [lb for lb, entry in self._entries.items() if entry.wanted is not None and entry.supervisor is None]
+        return [lb_id for lb_id, entry in self._entries.items() if entry.is_started and entry.supervisor is None]
 
     # --- life ---
 
@@ -340,11 +342,18 @@ class LoadBalancers:
         self._settings = settings
 
     async def restore(self) -> None:
-        """Serves again whatever was in force, and goes on trying what cannot be served; raises nothing of that."""
+        """Serves again whatever was in force, and goes on trying what cannot be served; raises nothing of that.
+
+        Raises:
+            OSError: the base path cannot be read at all.
+        """
         async with self._changing:
             await asyncio.to_thread(self._storage.clean)
             for lb_id in await asyncio.to_thread(self._storage.load_balancer_ids):
-                await self._restore(lb_id)
+                try:
+                    await self._restore(lb_id)
+                except OSError as error:
+                    log.error("load balancer cannot be read lb=%s reason=%s", lb_id, _reason(error))
             await self._lvs.restore()
         self._retrying = asyncio.create_task(self._keep_trying(), name="load balancers retry")
         self._changed()
@@ -357,16 +366,21 @@ class LoadBalancers:
             entry.digest = _digest(text)
             with contextlib.suppress(Refused):
                 entry.uploaded = await self._read(text, lb_id)
-        if active is None:
-            return
+        if active is not None:
+            entry.is_started = True
+            await self._try(lb_id, entry)
+
+    async def _try(self, lb_id: str, entry: _Entry) -> bool:
+        """Serves what the disk says should be in force; whether that worked."""
         try:
-            entry.wanted = entry.uploaded if active == text else await self._read(active, lb_id)
             if entry.wanted is None:
-                await self._read(active, lb_id)  # for its errors
-                return
+                active = await asyncio.to_thread(self._storage.active, lb_id)
+                entry.wanted = await self._read(active or b"", lb_id)
             await self._serve(lb_id, entry, entry.wanted)
         except (AmphoradError, OSError) as error:
-            log.error("load balancer not restored lb=%s reason=%s", lb_id, _reason(error))
+            log.error("load balancer does not serve, tried again later lb=%s reason=%s", lb_id, _reason(error))
+            return False
+        return True
 
     async def _keep_trying(self) -> None:
         pause_s = RETRY_S
@@ -376,19 +390,12 @@ class LoadBalancers:
             pause_s = min(pause_s * 2, RETRY_LIMIT_S) if waiting else RETRY_S
             for lb_id in waiting:
                 async with self._changing:
-                    await self._try_again(lb_id)
-
-    async def _try_again(self, lb_id: str) -> None:
-        entry = self._entries.get(lb_id)
-        if entry is None or entry.wanted is None or entry.supervisor is not None:
-            return  # somebody else has dealt with it meanwhile
-        try:
-            await self._serve(lb_id, entry, entry.wanted)
-        except (AmphoradError, OSError) as error:
-            log.error("load balancer not started, trying again later lb=%s reason=%s", lb_id, _reason(error))
-        else:
-            log.warning("load balancer serves again lb=%s", lb_id)
-            self._changed()
+                    entry = self._entries.get(lb_id)
+                    if entry is None or not entry.is_started or entry.supervisor is not None:
+                        continue  # somebody else has dealt with it meanwhile
+                    if await self._try(lb_id, entry):
+                        log.warning("load balancer serves again lb=%s", lb_id)
+                self._changed()
 
     async def leave(self) -> None:
         """Ends this object and lets the data planes serve on, for the next agent."""

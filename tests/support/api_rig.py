@@ -108,14 +108,22 @@ class ApiRig:
     def call_json(self, method: str, target: str, value: Any) -> Reply:
         return self.call(method, target, json.dumps(value).encode(), Content_Type="application/json")
 
-    def say(self, raw: bytes, *, method: str = "GET", then_close: bool = False) -> Reply:
+    def say(self, raw: bytes, *, method: str = "GET") -> Reply:
         """Sends bytes and reads one answer."""
         with self.connected() as connection:
             with contextlib.suppress(OSError):
                 connection.sendall(raw)
-            if then_close:
-                connection.unwrap()
             return read_reply(connection, method)
+
+    def say_once(self, raw: bytes) -> Reply | None:
+        """Sends bytes that may be no whole request; one answer, or None when none comes soon."""
+        with self.connected() as connection:
+            connection.sendall(raw)
+            connection.settimeout(0.05)
+            try:
+                return read_reply(connection)
+            except (TimeoutError, h11.RemoteProtocolError):
+                return None
 
 
 def read_reply(connection: ssl.SSLSocket, method: str = "GET") -> Reply:

@@ -393,3 +393,21 @@ async def test_lvs_text_of_another_listener_or_none_is_refused(tmp_path: Path) -
                 await agent.upload_lvs(AMPHORA, name, body)
 
         assert on_disk(tmp_path / "lib") == {}
+
+
+@pytest.mark.asyncio
+async def test_text_in_force_that_cannot_be_read_any_more_is_a_failure_that_is_told(tmp_path: Path) -> None:
+    """Left by another version, or damaged."""
+    port = free_port()
+    with ScriptedMember(http_member(b"one")) as one:
+        async with agent_of(tmp_path) as agent:
+            await agent.upload(AMPHORA, LB, web(port, one.port))
+            await agent.start(LB)
+        (tmp_path / "lib" / LB / "active.cfg").write_bytes(b"garbage")
+
+        async with agent_of(tmp_path) as agent:
+            assert agent.not_running() == [LB]
+            assert not agent.is_healthy
+            assert await agent.reload(LB) == STARTED
+            assert await answer(port) == b"one"
+            assert agent.is_healthy
