@@ -28,6 +28,7 @@ RANKS = {
     "amphorad.messages": 40,
     "amphorad.sockets": 40,
     "amphorad.board": 35,
+    "amphorad.stick_tables": 34,
     "amphorad.dialects": 30,
     "amphorad.plan": 30,
     "amphorad.state": 30,
