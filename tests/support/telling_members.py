@@ -1,7 +1,8 @@
-"""Members that tell what they got: the answer's body is the member's name, an empty line, and the request's head as it came.
+"""Members that tell what they got: the answer's body is the request's head as it came, its
+`x-member` field their name.
 
 A request says by its own fields how it wants to be answered: `x-reply` holds hexadecimal text of further response lines,
-`x-status` another status. One thread serves all members; connections stay open.
+`x-status` another status. One thread serves all members; a connection ends after its answer.
 """
 
 from __future__ import annotations
@@ -114,16 +115,22 @@ class TellingMembers:
             head, found, body = self._held[connection].partition(b"\r\n\r\n")
             length = _LENGTH.search(head)
             if found and len(body) >= (int(length[1]) if length else 0):
-                self._held[connection] = b""
                 connection.sendall(_answer(name, head))
+                self._drop(connection)
         except OSError:
             self._drop(connection)
 
 
 def _answer(name: str, head: bytes) -> bytes:
-    body = name.encode() + b"\r\n\r\n" + head
+    body = head
     reply, status = _REPLY.search(head), _STATUS.search(head)
     code = int(status[1]) if status else 200
     lines = bytes.fromhex(reply[1].decode()) if reply else b""
     bodiless = code == 304 or head.startswith(b"HEAD ")
-    return b"HTTP/1.1 %d Fine\r\n%bContent-Length: %d\r\n\r\n%b" % (code, lines, len(body), b"" if bodiless else body)
+    return b"HTTP/1.1 %d Fine\r\nConnection: close\r\nX-Member: %b\r\n%bContent-Length: %d\r\n\r\n%b" % (
+        code,
+        name.encode(),
+        lines,
+        len(body),
+        b"" if bodiless else body,
+    )

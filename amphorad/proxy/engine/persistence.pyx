@@ -107,7 +107,7 @@ cdef void read_own_cookie(Session *session, PoolView *view, const uint8_t *data,
     session.cookie_in = c'N'
     while next_cookie_value(&walk, &value):
         bar = value.start
-        while bar < value.end and bar[0] != c'|':  # a date may follow, which we never write
+        while bar < value.end and bar[0] != c'|':  # a date may follow, which Octavia never asks for
             bar += 1
         value.end = bar
         is_known = 0
@@ -121,7 +121,7 @@ cdef void read_own_cookie(Session *session, PoolView *view, const uint8_t *data,
             session.cookie_in = c'D'
         elif session.cookie_in != c'D':
             session.cookie_in = c'I' if session.wanted == NULL else c'U'
-    if walk.field and session.cookie_in != c'N':
+    if walk.end != NULL:  # there is a Cookie field
         remove_cookie(<uint8_t *>data, head, walk.name, walk.name_length)
 
 

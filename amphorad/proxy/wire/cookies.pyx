@@ -10,7 +10,7 @@ that members see the same Cookie field from either.
 from libc.stdint cimport uint8_t, uint16_t, uint32_t
 from libc.string cimport memcmp, memcpy, memmove, memset
 
-from amphorad.proxy.wire.grammar cimport equals_token, is_blank
+from amphorad.proxy.wire.grammar cimport is_blank
 from amphorad.proxy.wire.http1 cimport (
     CACHE_CONTROL, COMPLETE, COOKIE, GET, HEAD, HEAD_LIMIT, OPTIONS, SET_COOKIE, SHORTENED, TRACE, Field, parse_request,
     parse_response, write_head,
@@ -244,11 +244,18 @@ cdef const uint8_t *element_end(const uint8_t *at, const uint8_t *end) noexcept 
 
 
 cdef inline int starts_with_word(const uint8_t *at, const uint8_t *end, const char *word, uint32_t length) noexcept nogil:
-    return end - at >= <int>length and equals_token(at, length, word, length)
+    """Whether `word`, which is in lower case, stands at `at` in any letter case."""
+    cdef uint32_t index
+    if end - at < <int>length:
+        return 0
+    for index in range(length):
+        if (at[index] | 32 if 65 <= at[index] <= 90 else at[index]) != <uint8_t>word[index]:
+            return 0
+    return 1
 
 
 cdef inline int is_word(const uint8_t *at, const uint8_t *end, const char *word, uint32_t length) noexcept nogil:
-    return end - at == <int>length and equals_token(at, length, word, length)
+    return end - at == <int>length and starts_with_word(at, end, word, length)
 
 
 cdef inline int is_field(const uint8_t *data, const Field *field, const char *name, uint32_t length) noexcept nogil:
@@ -300,13 +307,9 @@ cdef void read_directives(const uint8_t *data, const Field *field, int *cacheabl
             cacheable[0] = 1
         elif is_word(at, last, b"max-age=0", 9):
             no_age[0] = 1
-        elif (is_word(at, last, b"private", 7) or starts_with_word(at, last, b"private=", 8)
-                or is_word(at, last, b"no-store", 8) or starts_with_word(at, last, b"no-store=", 9)
-                or is_word(at, last, b"s-maxage=0", 10)):
-            cacheable[0] = 0
-        elif is_word(at, last, b"no-cache", 8) or starts_with_word(at, last, b"no-cache=", 9):
-            if not is_word(at, last, b"no-cache=\"set-cookie\"", 21):
-                cacheable[0] = 0
+        elif (is_word(at, last, b"private", 7) or is_word(at, last, b"no-store", 8)
+                or is_word(at, last, b"no-cache", 8) or is_word(at, last, b"s-maxage=0", 10)):
+            cacheable[0] = 0  # not for private="..." and no-cache="...", which are about single fields
         elif starts_with_word(at, last, b"s-maxage", 8):
             is_fresh[0] = 1
             no_age[0] = 0
