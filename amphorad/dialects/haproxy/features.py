@@ -50,6 +50,7 @@ SUPPORTED: Final = frozenset(
         Feature.SOURCE_IP_PERSISTENCE,
         Feature.APP_COOKIE,
         Feature.HTTP_COOKIE,
+        Feature.PEERS,
     }
 )
 """What the data plane carries out today. A feature is added here by the change that builds it."""
