@@ -7,6 +7,7 @@ data plane. Layout (native byte order; `proxy/engine/board.pxd` declares the sam
     header, 4096 bytes      magic, version, threads, slots, slots ever used
     slots, 512 bytes each   one object: kind, state, identity, gauges, balancing state, last health check
     rows, 512 bytes each    [thread][slot]: 32 counters of 64 bits, 64 latency buckets of 32 bits
+    stick tables            sparse; see `amphorad.stick_tables`
 
 A row has one writer, its engine thread, so the hot path needs no atomic operation; readers add the rows up.
 Slots are handed out, and health checks written, by the data plane's main thread only.
@@ -20,6 +21,8 @@ import struct
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import TYPE_CHECKING, NamedTuple
+
+from amphorad.stick_tables import TABLES_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -40,7 +43,7 @@ __all__ = [
 ]
 
 MAGIC = 0x616D70686F726164  # "amphorad"
-VERSION = 1
+VERSION = 2
 HEADER_BYTES = 4096
 USED_AT = 20  # of the number of slots ever used
 SLOT_BYTES = 512
@@ -203,6 +206,7 @@ class Board:
         if magic != MAGIC or version != VERSION:
             raise ValueError(f"not a board of version {VERSION}")
         self._rows_at = HEADER_BYTES + self.slots * SLOT_BYTES
+        self.tables_at = (self._rows_at + self.threads * self.slots * ROW_BYTES + 4095) // 4096 * 4096
 
     @classmethod
     def create(cls, threads: int, slots: int = SLOTS) -> Board:
@@ -210,7 +214,8 @@ class Board:
         if not 1 <= threads <= MAX_THREADS:
             raise ValueError(f"threads must be 1 to {MAX_THREADS}, not {threads}")
         descriptor = os.memfd_create("amphorad-board", os.MFD_CLOEXEC)
-        os.ftruncate(descriptor, HEADER_BYTES + slots * SLOT_BYTES + threads * slots * ROW_BYTES)
+        tables_at = HEADER_BYTES + slots * SLOT_BYTES + threads * slots * ROW_BYTES
+        os.ftruncate(descriptor, (tables_at + 4095) // 4096 * 4096 + TABLES_BYTES)
         os.pwrite(descriptor, _HEADER.pack(MAGIC, VERSION, threads, slots, 0), 0)
         return cls(descriptor)
 

@@ -78,6 +78,7 @@ class Options:
         minimum_body_rate: bytes per second that a request body must reach on average; 0 for no minimum.
         traffic_log: datagram socket that replaces the one in the file; "" for no traffic log.
         free_bind: also listen on addresses that this machine does not have at the moment.
+        local_peer: this machine's name among the peers of a configuration; None: the one whose address it has.
     """
 
     file: Path
@@ -91,6 +92,7 @@ class Options:
     minimum_body_rate: int | None = None
     traffic_log: str | None = None
     free_bind: bool = False
+    local_peer: str | None = None
 
 
 def read_configuration(
@@ -267,6 +269,8 @@ class Supervisor:
             arguments.append(f"--minimum-body-rate={options.minimum_body_rate}")
         if options.traffic_log is not None:
             arguments.append(f"--traffic-log={options.traffic_log}")
+        if options.local_peer is not None:
+            arguments.append(f"--local-peer={options.local_peer}")
         return DataPlaneProcess(arguments, self._board.fileno(), self._on_alarm, self._on_transition)
 
     async def _keep_running(self) -> None:

@@ -203,6 +203,11 @@ def _add_serve(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         action="store_true",
         help="also listen on addresses that this machine does not have at the moment",
     )
+    parser.add_argument(
+        "--local-peer",
+        metavar="NAME",
+        help="this machine's name in a peers section, as -L of haproxy (default: the peer whose address it has)",
+    )
 
 
 def _add_agent(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

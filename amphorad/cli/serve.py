@@ -49,6 +49,7 @@ def serve(arguments: argparse.Namespace) -> ExitCode:
         minimum_body_rate=arguments.minimum_body_rate,
         traffic_log=arguments.traffic_log,
         free_bind=arguments.free_bind,
+        local_peer=arguments.local_peer,
     )
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(_run(Supervisor(options, read_file)))

@@ -16,8 +16,12 @@ from typing import TYPE_CHECKING
 
 from amphorad.board import Board, BoardFull, Kind, LastCheck, MemberState
 from amphorad.errors import ConfigError
-from amphorad.model import Algorithm, Mode, ProxyProtocol, ReusePolicy
+from amphorad.model import Algorithm, AppCookie, HttpCookie, Mode, ProxyProtocol, ReusePolicy, SourceIp
 from amphorad.proxy.engine.engine import (
+    APP_COOKIE,
+    COOKIE_LIMIT_BYTES,
+    HTTP_COOKIE,
+    SOURCE,
     Config,
     Engine,
     ListenerRuntime,
@@ -25,9 +29,11 @@ from amphorad.proxy.engine.engine import (
     PoolRuntime,
     View,
 )
+from amphorad.proxy.engine.stick_table import Table, table_bytes
 from amphorad.proxy.log_format import FACILITIES, LogFormatError, parse
 from amphorad.proxy.policy import compile_policies, policy_pool_ids
 from amphorad.proxy.wire.log_line import LogProgram
+from amphorad.stick_tables import KIND_ADDRESS, KIND_STRING, Shape, TableSpace
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -47,6 +53,7 @@ OVERRUN_ALARM_INTERVAL_S = 60.0  # at most one alarm of a rule in that time
 _REUSE = {ReusePolicy.NEVER: 0, ReusePolicy.SAFE: 1, ReusePolicy.RETRY: 2}
 _PROXY_VERSIONS = {None: 0, ProxyProtocol.V1: 1, ProxyProtocol.V2: 2}
 _USABLE = (MemberState.UP, MemberState.NO_CHECK)
+_STICKS = (MemberState.UP, MemberState.NO_CHECK, MemberState.DRAIN)  # usable for the clients that are its own
 _LOG_TAG = b"haproxy"  # log pipelines of Octavia deployments select on it (Octavia contract section 4.13)
 
 
@@ -136,6 +143,8 @@ class DataPlane:
             splice_after=settings.splice_after,
         )
         self._load_balancer: LoadBalancer | None = None
+        self.tables = TableSpace(board.memory, board.tables_at, Table, table_bytes)
+        self.tables.recover()
         self._listeners: dict[str, ListenerRuntime] = {}
         self._binds: dict[tuple[str, Bind], int] = {}
         self._pools: dict[PoolKey, PoolRuntime] = {}
@@ -173,6 +182,7 @@ class DataPlane:
                 os.close(descriptor)
             self._release_unused_slots()
             if self._load_balancer is not None:
+                self._release_unused_tables()
                 self._retries, self._redispatch = self._load_balancer.retries, self._load_balancer.redispatch
             if isinstance(error, ConfigError):
                 raise
@@ -212,6 +222,7 @@ class DataPlane:
         self._overruns = {key: seen for key, seen in self._overruns.items() if key[0] in new.policies}
         self._health = {key: up for key, up in self._health.items() if key in new.checked_ids}
         self._release_unused_slots()
+        self._release_unused_tables()
 
     def _close_binds(self, keys: Iterable[tuple[str, Bind]]) -> None:
         for listener_id, bind in keys:
@@ -259,6 +270,20 @@ class DataPlane:
         used = {runtime.slot_number for runtime in runtimes}
         for slot in [slot for slot, _kind, _names in self._board.objects() if slot not in used]:
             self._board.release(slot)
+
+    def _release_unused_tables(self) -> None:
+        """Gives back the memory of stick tables that are neither configured nor still pointed to by a view."""
+        pools = [*self._pools.values()]
+        views = []
+        for item in (*self._leaving, *self._engine.retired_items()):
+            if isinstance(item, _Departure):
+                pools += item.pools
+            elif isinstance(item, PoolRuntime):
+                pools.append(item)
+            elif isinstance(item, View):
+                views.append(item)
+        views += [pool.view for pool in pools if pool.view is not None]
+        self.tables.drop_unused(view.table for view in views if view.table is not None)
 
     # --- member state ---
 
@@ -349,6 +374,18 @@ class DataPlane:
             timeout_connect_ms=_milliseconds(pool.timeout_connect_s),
             timeout_member_ms=_milliseconds(pool.timeout_member_s),
         )
+        sticks = [state in _STICKS for state in states]
+        key = (listener_id, pool.id)
+        match pool.persistence:
+            case HttpCookie(name=name):
+                cookies = [(member.cookie or "").encode() for member in pool.members]
+                view.add_persistence(HTTP_COOKIE, name.encode(), None, cookies, sticks)
+            case AppCookie(name=name):
+                table = self.tables.claim(key, _shape(pool.persistence))
+                view.add_persistence(APP_COOKIE, name.encode(), table, [b""] * len(sticks), sticks)
+            case SourceIp():
+                table = self.tables.claim(key, _shape(pool.persistence))
+                view.add_persistence(SOURCE, b"", table, [b""] * len(sticks), sticks)
         return view
 
     def _show_states(self, listener_id: str, pool: Pool, members: dict[MemberKey, MemberRuntime]) -> None:
@@ -356,7 +393,7 @@ class DataPlane:
         for member in pool.members:
             state = self._state(listener_id, pool, member)
             runtime = members[listener_id, pool.id, member.id, member.address, member.port]
-            runtime.show(state, member.weight, state in _USABLE)
+            runtime.show(state, member.weight, state in _USABLE, state in _STICKS)
             if not _is_checked(member):
                 self._board.show_check(runtime.slot_number, None)
 
@@ -423,6 +460,7 @@ class DataPlane:
                 if isinstance(item, _Departure):
                     self._drop(item.pools, item.members)
             self._release_unused_slots()
+            self._release_unused_tables()
         for member in self._members.values():
             member.count_idle()
         self._watch(now)
@@ -588,9 +626,14 @@ def _require_carried_out(listener: Listener, pool: Pool) -> None:
         raise ConfigError(
             f"pool {pool.id} of listener {listener.id}: PROXY protocol {pool.proxy_protocol} is not supported yet"
         )
-    for what in ("tls", "persistence"):
-        if getattr(pool, what) is not None:
-            raise ConfigError(f"pool {pool.id} of listener {listener.id}: {what} is not supported yet")
+    if pool.tls is not None:
+        raise ConfigError(f"pool {pool.id} of listener {listener.id}: tls is not supported yet")
+    if isinstance(pool.persistence, HttpCookie | AppCookie):
+        longest = max((len(member.cookie or "") for member in pool.members), default=0)
+        if pool.mode is not Mode.HTTP or len(pool.persistence.name) + longest > COOKIE_LIMIT_BYTES:
+            raise ConfigError(
+                f"pool {pool.id}: cookies are for HTTP pools; name and value have at most {COOKIE_LIMIT_BYTES} bytes"
+            )
     if pool.algorithm == Algorithm.WEIGHTED_ROUND_ROBIN and any(
         member.weight > WEIGHT_LIMIT for member in pool.members
     ):
@@ -610,6 +653,12 @@ def _insertions(pool: Pool) -> list[tuple[bytes, bytes | None]]:
     if size > INSERTION_LIMIT_BYTES:
         raise ConfigError(f"pool {pool.id}: inserted headers are longer than {INSERTION_LIMIT_BYTES} bytes")
     return insertions
+
+
+def _shape(persistence: SourceIp | AppCookie) -> Shape:
+    if isinstance(persistence, SourceIp):
+        return Shape(kind=KIND_ADDRESS, size=persistence.size, key_limit=16)
+    return Shape(kind=KIND_STRING, size=persistence.size, key_limit=persistence.value_limit)
 
 
 def _is_checked(member: Member) -> bool:

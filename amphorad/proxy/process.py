@@ -44,6 +44,7 @@ from amphorad.messages import (
 from amphorad.model import ReusePolicy
 from amphorad.plan import MemberKey
 from amphorad.proxy.data_plane import DataPlane, Settings
+from amphorad.proxy.peers.exchange import PeerExchange
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -64,9 +65,10 @@ class ControlLoop:
     Args:
         plane: started; stopped when `run` returns.
         grace_s: how long sessions may go on when the supervisor is gone.
+        local_peer: this machine's name among the peers of a configuration; None: the one whose address it has.
     """
 
-    def __init__(self, plane: DataPlane, channel: Channel, grace_s: float) -> None:
+    def __init__(self, plane: DataPlane, channel: Channel, grace_s: float, local_peer: str | None = None) -> None:
         self._plane = plane
         self._channel = channel
         self._grace_s = grace_s
@@ -75,12 +77,15 @@ class ControlLoop:
         self._verdicts: dict[tuple[str, str, str], bool] = {}
         self._transitions: list[Transition] = []
         self._health_alarms: list[str] = []
+        self._local_peer = local_peer
+        self._peers: PeerExchange | None = None
 
     async def run(self) -> None:
         """Serves until a Stop message or the end of the control socket, and then until the sessions have ended."""
         maintenance = asyncio.create_task(self._maintain(), name="maintenance")
         grace_s = self._grace_s
         self._monitors = monitors = self._start_monitors()
+        self._peers = peers = PeerExchange(self._plane.tables, self._health_alarms.append, self._local_peer)
         try:
             await self._channel.send(Hello(VERSION, os.getpid()))
             grace_s = await self._take_commands()
@@ -93,6 +98,7 @@ class ControlLoop:
             maintenance.cancel()
             await asyncio.gather(maintenance, return_exceptions=True)
             await monitors.close()
+            await peers.close()
             self._verdicts.clear()
             self._plane.stop(grace_s)  # blocks, and nothing else is left to do
 
@@ -117,6 +123,8 @@ class ControlLoop:
             self._plane.apply(load_balancer, self._take_sockets(message))
             if self._monitors is not None:
                 self._monitors.apply(load_balancer)
+            if self._peers is not None:
+                self._peers.apply(load_balancer)
         except ConfigError as error:
             refusal = Refusal.of(error)
         self._last_pulse = Pulse(-1, -1)  # the receipt's figures are newer: another pulse must follow, whatever it says
@@ -216,6 +224,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--grace", type=float, default=0.0, help="seconds that sessions get when the supervisor dies")
     parser.add_argument("--minimum-body-rate", type=int, default=Settings().minimum_body_rate)
     parser.add_argument("--traffic-log", default=None)
+    parser.add_argument("--local-peer", default=None)
     options = parser.parse_args(arguments)
 
     # The terminal and service managers signal the whole group; when to stop is for the supervisor to say.
@@ -256,7 +265,7 @@ async def _serve(options: argparse.Namespace, control: socket.socket) -> None:
     plane = DataPlane(board, threads=options.threads, settings=settings)
     try:
         plane.start()
-        await ControlLoop(plane, channel, options.grace).run()
+        await ControlLoop(plane, channel, options.grace, options.local_peer).run()
     finally:
         channel.close()  # the board is left to the end of the process: the engine's objects still point into it
 

@@ -34,6 +34,7 @@ RANKS = {
     "amphorad.agent.sources": 37,
     "amphorad.board": 35,
     "amphorad.agent.settings": 32,
+    "amphorad.stick_tables": 34,
     "amphorad.dialects": 30,
     "amphorad.plan": 30,
     "amphorad.state": 30,

@@ -47,6 +47,10 @@ SUPPORTED: Final = frozenset(
         Feature.PROXY_PROTOCOL,
         Feature.HTTP_POOL_ON_TCP_LISTENER,
         Feature.L7_POLICY,
+        Feature.SOURCE_IP_PERSISTENCE,
+        Feature.APP_COOKIE,
+        Feature.HTTP_COOKIE,
+        Feature.PEERS,
     }
 )
 """What the data plane carries out today. A feature is added here by the change that builds it."""

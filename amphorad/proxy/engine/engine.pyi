@@ -2,8 +2,14 @@
 
 from typing_extensions import Buffer
 
+from amphorad.proxy.engine.stick_table import Table
 from amphorad.proxy.wire.log_line import LogProgram
 from amphorad.proxy.wire.matcher import PolicyProgram
+
+SOURCE: int
+APP_COOKIE: int
+HTTP_COOKIE: int
+COOKIE_LIMIT_BYTES: int
 
 class Runtime:
     """What every kind of object has: a slot on the board and a line per thread."""
@@ -22,7 +28,7 @@ class MemberRuntime(Runtime):
     """
 
     def __init__(self, engine: Engine, slot_number: int, member_id: str, address: str, port: int) -> None: ...
-    def show(self, state: int, weight: int, usable: bool) -> None:
+    def show(self, state: int, weight: int, usable: bool, sticks: bool) -> None:
         """Puts state and weight on the board, and lets retries know whether the member is worth another try."""
 
     def remove(self) -> None: ...
@@ -62,6 +68,20 @@ class View:
         timeout_connect_ms: int,
         timeout_member_ms: int,
     ) -> None: ...
+    @property
+    def table(self) -> Table | None: ...
+    def add_persistence(
+        self, kind: int, cookie_name: bytes, table: Table | None, cookies: list[bytes], sticks: list[bool]
+    ) -> None:
+        """Before it is published: how clients stick to members.
+
+        Args:
+            kind: SOURCE, APP_COOKIE or HTTP_COOKIE.
+            cookie_name: of either cookie; empty for SOURCE.
+            table: for SOURCE and APP_COOKIE.
+            cookies: by member, the value of our own cookie, or empty.
+            sticks: by member, whether it may be used for the clients that are its own.
+        """
 
 class PoolRuntime(Runtime):
     """A pool for as long as its identity lives."""

@@ -20,7 +20,10 @@ from amphorad.algorithms.picker cimport MemberLoad, build_picker, reset_shared
 from amphorad.proxy.engine.board cimport BOARD_HEADER_BYTES, Row, Slot
 from amphorad.proxy.engine.loop cimport thread_close, thread_open, thread_run, thread_unwatch, thread_wake, thread_watch
 from amphorad.proxy.engine.member_conn cimport member_conns_close_idle
+from amphorad.proxy.engine.persistence cimport COOKIE_LIMIT
+from amphorad.proxy.engine.stick_table cimport NAME_LIMIT, Table, hash_key
 from amphorad.proxy.engine.runtime cimport (
+    APP_COOKIE_PERSISTENCE, HTTP_COOKIE_PERSISTENCE, NO_PLACE, SOURCE_PERSISTENCE, PersistentMember,
     INSERT_DESTINATION_PORT, INSERT_TEXT, MAX_BINDS, Insertion, Listener, ListenerConfig, Member, PerThread, Pool, PoolView,
     Shared, Thread,
 )
@@ -43,6 +46,12 @@ cdef extern from *:
     void store_pool "amphorad_store_pointer"(Pool **place, Pool *pool)
     void store_listeners "amphorad_store_pointer"(Listener ***place, Listener **listeners)
     void store_members "amphorad_store_pointer"(Member ***place, Member **members)
+
+
+SOURCE = SOURCE_PERSISTENCE
+APP_COOKIE = APP_COOKIE_PERSISTENCE
+HTTP_COOKIE = HTTP_COOKIE_PERSISTENCE
+COOKIE_LIMIT_BYTES = COOKIE_LIMIT
 
 
 cdef class Runtime:
@@ -111,15 +120,17 @@ cdef class MemberRuntime(Runtime):
     def __dealloc__(self):
         free(self.member)
 
-    def show(self, uint32_t state, uint32_t weight, bint usable) -> None:
+    def show(self, uint32_t state, uint32_t weight, bint usable, bint sticks) -> None:
         """Puts state and weight on the board, and lets retries know whether the member is worth another try."""
         self.slot.state = state
         self.slot.weight = weight
         put_u32(&self.member.usable, usable)
+        put_u32(&self.member.sticks, sticks)
 
     def remove(self) -> None:
         store_u32(&self.member.removed, 1)
         put_u32(&self.member.usable, 0)
+        put_u32(&self.member.sticks, 0)
 
     def count_idle(self) -> None:
         """Puts the number of idle connections on the board."""
@@ -139,6 +150,7 @@ cdef class View:
 
     cdef PoolView *view
     cdef list kept
+    cdef readonly object table          # the stick table, if any
 
     def __init__(
         self, str name, list members not None, list usable not None, list weights not None, PoolRuntime pool not None, *,
@@ -189,6 +201,58 @@ cdef class View:
         view.timeout_member_ms = timeout_member_ms
         self.add_insertions(insertions)
 
+    def add_persistence(self, int kind, bytes cookie_name, Table table, list cookies not None, list sticks not None) -> None:
+        """Before it is published: how clients stick to members.
+
+        Args:
+            kind: SOURCE, APP_COOKIE or HTTP_COOKIE of this module.
+            cookie_name: of either cookie; empty for SOURCE.
+            table: for SOURCE and APP_COOKIE.
+            cookies: by member, the value of our own cookie, or empty.
+            sticks: by member, whether it may be used for the clients that are its own.
+        """
+        cdef PoolView *view = self.view
+        cdef uint32_t index
+        cdef uint32_t slot
+        cdef bytes cookie
+        if table is None and kind != HTTP_COOKIE_PERSISTENCE:
+            raise ValueError("a stick table is missing")
+        view.persistent = <PersistentMember *>calloc(view.member_count + 1, sizeof(PersistentMember))
+        view.cookie_mask = 15
+        while view.cookie_mask < 2 * view.member_count:
+            view.cookie_mask = view.cookie_mask * 2 + 1
+        view.cookie_slots = <uint32_t *>calloc(view.cookie_mask + 1, sizeof(uint32_t))
+        view.member_of_place = <uint32_t *>calloc(NAME_LIMIT, sizeof(uint32_t))
+        if view.persistent == NULL or view.cookie_slots == NULL or view.member_of_place == NULL:
+            raise MemoryError
+        self.kept += [cookie_name, cookies]
+        self.table = table
+        names = [view.members[index].name.decode() for index in range(view.member_count)]
+        for index in range(view.member_count):
+            cookie = cookies[index]
+            if len(cookie) + len(cookie_name) > COOKIE_LIMIT:
+                raise ValueError(f"a cookie's name and value have at most {COOKIE_LIMIT} bytes")
+            view.persistent[index].cookie = cookie
+            view.persistent[index].cookie_length = <uint32_t>len(cookie)
+            view.persistent[index].sticks = bool(sticks[index])
+            view.persistent[index].place = NO_PLACE
+            if table is not None:
+                place = table.name_place(names[index], names)
+                if place >= 0:
+                    view.persistent[index].place = place
+                    view.member_of_place[place] = index + 1
+            if cookie:
+                slot = <uint32_t>hash_key(0, <const uint8_t *><const char *>cookie, <uint32_t>len(cookie)) & view.cookie_mask
+                while view.cookie_slots[slot]:
+                    slot = (slot + 1) & view.cookie_mask
+                view.cookie_slots[slot] = index + 1
+        view.place_count = NAME_LIMIT if table is not None else 0
+        view.cookie_name = cookie_name
+        view.cookie_name_length = <uint32_t>len(cookie_name)
+        if table is not None:
+            view.table = &table.table
+        view.persistence = <uint8_t>kind
+
     cdef add_insertions(self, list insertions):
         cdef Insertion *insertion
         cdef bytes field
@@ -216,6 +280,9 @@ cdef class View:
         free(self.view.members)
         free(self.view.usable)
         free(self.view.insertions)
+        free(self.view.persistent)
+        free(self.view.cookie_slots)
+        free(self.view.member_of_place)
         free(self.view)
 
 

@@ -14,8 +14,9 @@ from amphorad.proxy.engine.conn cimport (
 )
 from amphorad.proxy.engine.member_conn cimport member_conn_error
 from amphorad.proxy.engine.memory cimport block_data, block_give, timer_set
+from amphorad.proxy.engine.persistence cimport persistence_store
 from amphorad.proxy.engine.runtime cimport (
-    AT_EOF, CONNECTING, FAILED, HEADROOM, PEER_CLOSED, READABLE, TUNNEL, WAITING, WRITABLE, ListenerConfig, MemberConn,
+    AT_EOF, CONNECTING, FAILED, HEADROOM, PEER_CLOSED, READABLE, TO_REMEMBER, TUNNEL, WAITING, WRITABLE, ListenerConfig, MemberConn,
     PoolView, Thread, load_config, load_view,
 )
 from amphorad.proxy.engine.session cimport (
@@ -68,6 +69,8 @@ cdef void relay_start(Session *session) noexcept nogil:
     cdef PoolView *view = load_view(&session.pool.view)
     if view != NULL:
         session.timeout_member_ms = view.timeout_member_ms
+    if session.flags & TO_REMEMBER:
+        persistence_store(session)
     session.phase = TUNNEL
     session.client.kind = &TCP_CLIENT
     session.member_conn.conn.kind = &TCP_MEMBER

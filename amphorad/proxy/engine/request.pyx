@@ -15,13 +15,16 @@ from amphorad.proxy.engine.conn cimport (
     BROKEN, END_OF_STREAM, conn_flush, conn_queue, conn_receive, conn_stash, conn_transmit, conn_write,
 )
 from amphorad.proxy.engine.memory cimport block_data, block_give, block_take, timer_set
+from amphorad.proxy.engine.persistence cimport persistence_request, persistence_store
 from amphorad.proxy.engine.outcome cimport (
     GO_ON, HTTP_MEMBER, STOP, abort, answer, connect_outcome, drop_member, redirect,
 )
 from amphorad.proxy.engine.runtime cimport (
     AT_EOF, BOUND_CONNECTION, CLIENT_CLOSES, CONNECTING, EXCHANGE, HEAD_BYTES, HEAD_TIMED, HEADROOM,
     INSERT_DESTINATION_PORT, KEEP_CLIENT,
-    MEMBER_STOPPED_READING, OFFERED_UPGRADE, READABLE, REGISTERED, REPLAYABLE, REQUEST_DONE, SCRATCH_BYTES, WRITABLE, Block,
+    MEMBER_STOPPED_READING, NO_PERSISTENCE, OFFERED_UPGRADE, PERSISTED, READABLE, REGISTERED, REPLAYABLE, REQUEST_DONE, SCRATCH_BYTES,
+    SOURCE_PERSISTENCE, TO_REMEMBER,
+    WRITABLE, Block,
     Conn, Insertion, ListenerBind, ListenerConfig, Pool, PoolView, Thread, load_config, load_view,
 )
 from amphorad.proxy.engine.session cimport (
@@ -154,6 +157,8 @@ cdef int begin(Session *session, uint8_t *data, uint32_t length) noexcept nogil:
     session.client_minor = head.minor
     session.request_body = head.body
     session.status = 0
+    session.cookie_in = session.cookie_out = 0
+    session.wanted = NULL
     session.start_us = thread.now_us
     session.timeout_client_ms = config.timeout_client_ms
     session.minimum_body_rate = config.minimum_body_rate
@@ -199,6 +204,8 @@ cdef int begin(Session *session, uint8_t *data, uint32_t length) noexcept nogil:
     if session.log != NULL:
         session.log.bytes_in = session.head_bytes
     session.timeout_member_ms = view.timeout_member_ms
+    if view.persistence != NO_PERSISTENCE:
+        persistence_request(session, view, data, head)
     if compose(session, view, data, head, data + head.length, <uint32_t>taken) != 0:
         return answer(session, 500, c'R', c'R')
     if session.member_conn != NULL:  # a connection that authentication bound to this client
@@ -213,9 +220,18 @@ cdef int begin(Session *session, uint8_t *data, uint32_t length) noexcept nogil:
 cdef int bound_is_usable(Session *session, PoolView *view) noexcept nogil:
     """Whether the bound connection leads to a usable member of this pool; counts the session in there."""
     cdef uint32_t index
+    if session.wanted != NULL:
+        if session.wanted != session.member_conn.member or view.proxy_protocol != session.member_conn.is_private:
+            return 0
+        session.wanted = NULL
+        session.flags |= PERSISTED
+        session_take_bound(session)
+        return 1
     for index in range(view.usable_count):
         if (view.members[view.usable[index]] == session.member_conn.member
                 and view.proxy_protocol == session.member_conn.is_private):
+            if view.persistence == SOURCE_PERSISTENCE:
+                session.flags |= TO_REMEMBER
             session_take_bound(session)
             return 1
     return 0
@@ -364,6 +380,8 @@ cdef int request_send(Session *session) noexcept nogil:
     session.member_conn.uses += 1
     member_row(session).counters[C_REQUESTS] += 1
     member_row(session).counters[C_BYTES_IN] += session.head_bytes
+    if session.flags & TO_REMEMBER:
+        persistence_store(session)
     if session.flags & BOUND_CONNECTION:
         session.member_conn.is_bound = 1
     timer_set(thread, &member.timer, thread.now_ms + session.timeout_member_ms)

@@ -15,10 +15,11 @@ from amphorad.proxy.engine.conn cimport (
 )
 from amphorad.proxy.engine.memory cimport block_data, block_give, block_take, timer_set
 from amphorad.proxy.engine.outcome cimport GO_ON, STOP, abort, answer, finish, member_died
+from amphorad.proxy.engine.persistence cimport PERSISTENCE_LINES, persistence_response
 from amphorad.proxy.engine.relay cimport relay_start
 from amphorad.proxy.engine.runtime cimport (
     AT_EOF, COMPOSE_BYTES, FAILED, HEAD_BYTES, HEADROOM, KEEP_CLIENT, MEMBER_KEEPS, MEMBER_STOPPED_READING,
-    OFFERED_UPGRADE, PEER_CLOSED, READABLE, REGISTERED, REPLAYABLE, REQUEST_DONE, RESPONSE_DONE, RESPONSE_STARTED,
+    NO_PERSISTENCE, OFFERED_UPGRADE, PEER_CLOSED, READABLE, REGISTERED, REPLAYABLE, REQUEST_DONE, RESPONSE_DONE, RESPONSE_STARTED,
     SCRATCH_BYTES, SPLICE_RESPONSE, UNCHUNK, WRITABLE, Block, Conn, PoolView, Thread,
     load_view,
 )
@@ -193,14 +194,18 @@ cdef int switch_protocols(Session *session, uint8_t *data, uint32_t length) noex
     """101: from here on both sides exchange opaque bytes. Only when the client asked for it."""
     cdef Thread *thread = session.client.thread
     cdef Head *head = &thread.head
+    cdef PoolView *view = load_view(&session.pool.view)
+    cdef uint8_t[PERSISTENCE_LINES + 32] extra
+    cdef uint32_t extra_length = 0
     cdef int64_t written
     if not session.flags & OFFERED_UPGRADE or not head.flags & WANTS_UPGRADE:
         return answer(session, 502, c'P', c'H')
     session.status = 101
     count_event(session, C_RESPONSES_1XX)
-    written = write_head(
-        data, head, 0, <const uint8_t *>b"connection: upgrade\r\n", 21, thread.compose, COMPOSE_BYTES
-    )
+    if view != NULL and view.persistence != NO_PERSISTENCE:
+        extra_length = persistence_response(session, view, data, head, extra)
+    memcpy(extra + extra_length, b"connection: upgrade\r\n", 21)
+    written = write_head(data, head, 0, extra, extra_length + 21, thread.compose, COMPOSE_BYTES)
     if written < 0:
         return answer(session, 502, c'P', c'H')
     count_out(session, <uint64_t>written + length - head.length)
@@ -221,7 +226,7 @@ cdef int begin_response(Session *session, uint8_t *data, uint32_t length, int fi
     cdef uint8_t *body = data + head.length
     cdef int64_t taken
     cdef int64_t written
-    cdef const char *extra = NULL
+    cdef uint8_t[PERSISTENCE_LINES + 32] extra
     cdef uint32_t extra_length = 0
     session.status = head.status
     session.response_body = head.body
@@ -247,13 +252,15 @@ cdef int begin_response(Session *session, uint8_t *data, uint32_t length, int fi
         session.response_left = head.content_length
     if not session.flags & REQUEST_DONE or peek_u32(&thread.shared.stopping) or peek_u32(&session.listener.removed):
         session.flags &= ~<unsigned int>KEEP_CLIENT
+    if view != NULL and view.persistence != NO_PERSISTENCE:
+        extra_length = persistence_response(session, view, data, head, extra)
     if not session.flags & KEEP_CLIENT:
-        extra = b"connection: close\r\n"
-        extra_length = 19
+        memcpy(extra + extra_length, b"connection: close\r\n", 19)
+        extra_length += 19
     elif session.client_minor == 0:
-        extra = b"connection: keep-alive\r\n"
-        extra_length = 24
-    written = write_head(data, head, 0, <const uint8_t *>extra, extra_length, thread.compose, COMPOSE_BYTES)
+        memcpy(extra + extra_length, b"connection: keep-alive\r\n", 24)
+        extra_length += 24
+    written = write_head(data, head, 0, extra, extra_length, thread.compose, COMPOSE_BYTES)
     if written < 0:
         session.flags &= ~<unsigned int>RESPONSE_STARTED
         return answer(session, 502, c'P', c'H')

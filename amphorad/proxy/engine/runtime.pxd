@@ -27,6 +27,7 @@ from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 from amphorad.algorithms.picker cimport Picker
 from amphorad.proxy.engine.board cimport Row, Slot
+from amphorad.proxy.engine.stick_table cimport StickTable
 from amphorad.proxy.engine.system cimport iovec, sockaddr_storage
 from amphorad.proxy.wire.http1 cimport ChunkDecoder, Head
 from amphorad.proxy.wire.log_line cimport LogFormat
@@ -64,6 +65,7 @@ cdef enum:                      # Session.phase
 
 cdef enum:                      # Session.flags
     KEEP_CLIENT = 1             # the client connection stays open after this exchange
+    PERSISTED = 4               # persistence named the member
     REQUEST_DONE = 2            # the whole request was read from the client
     RESPONSE_STARTED = 8        # a final response head was sent to the client
     RESPONSE_DONE = 16          # the whole response was read from the member
@@ -74,6 +76,7 @@ cdef enum:                      # Session.flags
     OFFERED_UPGRADE = 512
     BOUND_CONNECTION = 1024     # authentication is bound to the member connection: it serves this session only
     CLIENT_CLOSES = 2048        # the client asked for the connection's end
+    TO_REMEMBER = 4096          # the client's address is to be remembered with the member, once it is connected
     SPLICE_RESPONSE = 8192
     MEMBER_STOPPED_READING = 16384
 
@@ -152,6 +155,7 @@ cdef struct Session:
     Listener *listener
     Pool *pool                  # referenced while set
     Member *member              # referenced while set
+    Member *wanted              # by persistence; only inside one step
     Block *pending              # received from the client, not consumed: partial head, pipelined requests, early bytes
     Block *request              # composed request head (and first body bytes) until the member cannot fail it any more
     Block *response             # partial response head
@@ -174,6 +178,8 @@ cdef struct Session:
     uint8_t exchanges           # saturating count of exchanges begun
     char cause                  # why it ended, as the traffic log says it
     char stage
+    char cookie_in              # what became of our own cookie, as the traffic log says it; 0: nothing to say
+    char cookie_out
     int64_t request_left
     int64_t response_left
     ChunkDecoder request_chunks
@@ -251,6 +257,19 @@ cdef struct Insertion:
     const char *name            # lower case
     const char *line            # complete line for INSERT_TEXT, else `name: `
 
+cdef enum:                      # PoolView.persistence
+    NO_PERSISTENCE = 0
+    SOURCE_PERSISTENCE
+    APP_COOKIE_PERSISTENCE
+    HTTP_COOKIE_PERSISTENCE
+    NO_PLACE = 0xffffffff
+
+cdef struct PersistentMember:
+    const char *cookie          # our cookie's value for it
+    uint32_t cookie_length
+    uint32_t place              # of its name in the stick table
+    uint8_t sticks              # may be used for the clients that are its own
+
 cdef struct PoolView:
     uint32_t member_count
     Member **members            # all members in the order of the file
@@ -269,6 +288,15 @@ cdef struct PoolView:
     Insertion *insertions
     const char *name
     uint32_t name_length
+    uint8_t persistence
+    StickTable *table
+    PersistentMember *persistent    # by place in `members`
+    uint32_t *member_of_place       # by place in the table's names: place in `members` + 1, 0 = none
+    uint32_t place_count
+    uint32_t *cookie_slots          # hash of a cookie's value: place in `members` + 1, 0 = none; the next one on a collision
+    uint32_t cookie_mask
+    const char *cookie_name
+    uint32_t cookie_name_length
 
 cdef struct Member:
     PerThread *per_thread
@@ -278,6 +306,7 @@ cdef struct Member:
     uint32_t address_length
     uint32_t removed
     uint32_t usable
+    uint32_t sticks             # usable for the clients that are its own, also while it drains
     const char *name
     uint32_t name_length
 

@@ -4,7 +4,8 @@
 Choosing: the pool's picker names a member and counts the session in. A retry after a failed connection goes to another
 member at once when there is one (`option redispatch`; HAProxy waits a second on the same member first, which only helps
 when the member is about to come back), preferring members that have not failed within the last second. With a single
-usable member the same one is tried again after a pause of min(timeout connect, 1 s), as HAProxy does.
+usable member the same one is tried again after a pause of min(timeout connect, 1 s), as HAProxy does; so is the member of
+a persistent client, until the last attempt. Persistence (`persistence`) comes before the picker.
 """
 
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
@@ -20,8 +21,9 @@ from amphorad.proxy.engine.member_conn cimport (
     member_conn_close, member_conn_open, member_conn_take_idle, member_conn_take_kept, member_conns_close_kept,
 )
 from amphorad.proxy.engine.memory cimport block_give, timer_set
+from amphorad.proxy.engine.persistence cimport persistence_source
 from amphorad.proxy.engine.runtime cimport (
-    DEAD, READABLE, WAITING, WRITABLE, ListenerConfig, Member, MemberConn, load_config, load_view,
+    DEAD, PERSISTED, READABLE, SOURCE_PERSISTENCE, TO_REMEMBER, WAITING, WRITABLE, ListenerConfig, Member, MemberConn, load_config, load_view,
 )
 from amphorad.proxy.engine.system cimport (
     AF_INET, AF_INET6, EADDRNOTAVAIL, EMFILE, ENFILE, ENOBUFS, ENOMEM, add_i64, bump_i32, bump_i64, errno, getsockname,
@@ -192,6 +194,10 @@ cdef int choose(Session *session, PoolView *view, Member *failed) noexcept nogil
     cdef Member *member
     cdef Member *candidate
     cdef uint64_t now = session.client.thread.now_us
+    session.flags &= ~<unsigned int>(PERSISTED | TO_REMEMBER)
+    if failed == NULL and session.wanted != NULL:
+        take_wanted(session)
+        return 0
     if view == NULL or view.picker == NULL or view.usable_count == 0:
         return -1
     key.address = session.address
@@ -213,7 +219,19 @@ cdef int choose(Session *session, PoolView *view, Member *failed) noexcept nogil
             break
     session_set_member(session, member)
     member.per_thread[session.client.thread.index].row.counters[C_CONNECTIONS] += 1
+    if view.persistence == SOURCE_PERSISTENCE:
+        session.flags |= TO_REMEMBER
     return 0
+
+
+cdef void take_wanted(Session *session) noexcept nogil:
+    """The member that persistence named; it counts the session in as a picker would."""
+    cdef Member *member = session.wanted
+    session.wanted = NULL
+    session.flags |= PERSISTED
+    add_i64(&member.slot.load.in_flight, 1)
+    session_set_member(session, member)
+    member.per_thread[session.client.thread.index].row.counters[C_CONNECTIONS] += 1
 
 
 cdef int attempt(Session *session, const ConnKind *kind, int may_reuse) noexcept nogil:
@@ -265,6 +283,8 @@ cdef int session_connect(Session *session, const ConnKind *kind, int may_reuse) 
     cdef PoolView *view
     if session.member == NULL:
         view = load_view(&session.pool.view)
+        if view != NULL and view.persistence == SOURCE_PERSISTENCE and session.wanted == NULL:
+            session.wanted = persistence_source(session, view)
         if choose(session, view, NULL) != 0:
             return ATTEMPT_FAILED
         session.retries_left = view.retries
@@ -279,6 +299,21 @@ cdef int reroute(Session *session, const ConnKind *kind) noexcept nogil:
     if session.pool == NULL or load_view(&session.pool.view) == NULL or config.is_http != (session.exchanges > 0):
         return ATTEMPT_FAILED  # none, or one that speaks otherwise: only HTTP sessions count exchanges
     return session_connect(session, kind, 0)
+
+
+cdef int may_move(const Session *session, const PoolView *view, const Member *failed) noexcept nogil:
+    """Whether the next attempt goes to another member.
+
+    A client that belongs to its member stays with it up to its last attempt, as in HAProxy, unless that is known to be
+    gone; others move at once.
+    """
+    if not view.redispatch:
+        return 0
+    if peek_u32(&failed.removed) or not peek_u32(&failed.sticks):
+        return 1
+    if session.flags & PERSISTED:
+        return session.retries_left == 0 and view.usable_count > 0
+    return view.usable_count > 1 or not peek_u32(&failed.usable)
 
 
 cdef int session_retry(Session *session, const ConnKind *kind) noexcept nogil:
@@ -301,7 +336,9 @@ cdef int session_retry(Session *session, const ConnKind *kind) noexcept nogil:
     session.retries_left -= 1
     member_row(session).counters[C_RETRIES] += 1
     pool_row(session).counters[C_RETRIES] += 1
-    if view.redispatch and (view.usable_count > 1 or peek_u32(&failed.removed) or not peek_u32(&failed.usable)):
+    if may_move(session, view, failed):
+        if session.cookie_in == c'V':
+            session.cookie_in = c'D'
         session_leave_member(session)
         if choose(session, view, failed) != 0:
             return ATTEMPT_FAILED

@@ -94,8 +94,8 @@ cdef void log_end(Session *session) noexcept nogil:
         record.bytes_out = entry.bytes_out
         record.termination[0] = session.cause
         record.termination[1] = session.stage
-        record.termination[2] = c'-'
-        record.termination[3] = c'-'
+        record.termination[2] = session.cookie_in if session.cookie_in else c'-'
+        record.termination[3] = session.cookie_out if session.cookie_out else c'-'
         record.process_connections = <uint32_t>load_i64(&thread.shared.sessions)
         record.listener_connections = <uint32_t>load_i64(&session.listener.slot.load.in_flight)
         out = <char *>thread.log_buffer + thread.log_used

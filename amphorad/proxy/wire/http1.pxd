@@ -72,6 +72,9 @@ cdef enum HeadFlag:
     EXPECTS_CONTINUE = 8        # Expect: 100-continue
     BINDS_AUTHENTICATION = 16   # WWW-/Proxy-Authenticate: NTLM or Negotiate: the connection now belongs to one client
 
+cdef enum:                      # Field.drop
+    SHORTENED = 2               # the value was cut or rewritten in place; the line ends behind it
+
 cdef struct Field:
     uint16_t name
     uint16_t name_length
@@ -79,7 +82,7 @@ cdef struct Field:
     uint16_t value_length
     uint16_t line_end           # offset just after the line's CRLF; the line starts at `name`
     uint8_t id                  # FieldId
-    uint8_t drop                # 1: hop by hop (by name or nominated by Connection): not forwarded
+    uint8_t drop                # 1: hop by hop (by name or nominated by Connection): not forwarded; or SHORTENED
 
 cdef struct Head:
     uint32_t length             # bytes of the head with its last CRLF CRLF; blank lines before it are in `skipped`

@@ -712,12 +712,16 @@ cdef int64_t write_head(const uint8_t *data, const Head *head, int is_request, c
     for f in range(<uint32_t>head.field_count):
         field = &head.fields[f]
         if field.drop:
-            upto = field.name
+            upto = field.name if field.drop != SHORTENED else field.value + field.value_length
             if upto > run:
-                if written + (upto - run) > room:
+                if written + (upto - run) + 2 > room:
                     return -1
                 memcpy(out + written, data + run, upto - run)
                 written += upto - run
+            if field.drop == SHORTENED:
+                out[written] = 13
+                out[written + 1] = 10
+                written += 2
             run = field.line_end
     upto = head.length - 2
     if written + (upto - run) + extra_length + 2 > room:

@@ -1,0 +1,164 @@
+"""Clients and their members while members come, go, drain and fail (Octavia contract section 4.10.2)."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.support import octavia_render as render
+from tests.support.persistence_rig import NAMES, ask, persistent_text
+from tests.support.served import Served, free_port, wait_until
+from tests.support.telling_members import TellingMembers
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+render.require_octavia()
+pytestmark = pytest.mark.timeout(60)
+
+KINDS = ("SOURCE_IP", "APP_COOKIE", "HTTP_COOKIE")
+
+
+class Client:
+    """One client of a persistent pool, with what it has to send to be known."""
+
+    def __init__(self, port: int, kind: str, number: int = 0) -> None:
+        self.port = port
+        self.kind = kind
+        self.cookie = b""
+        self.number = number
+
+    def ask(self) -> str:
+        lines = self.cookie
+        if self.kind == "APP_COOKIE":
+            reply = b"set-cookie: sid=client-%d\r\n" % self.number
+            lines = self.cookie or b"x-reply: " + reply.hex().encode() + b"\r\n"
+            self.cookie = b"cookie: sid=client-%d\r\n" % self.number
+        answer = ask(self.port, lines)
+        if self.kind == "HTTP_COOKIE" and b"set-cookie: SRV=" in answer.head:
+            self.cookie = b"cookie: SRV=" + answer.head.split(b"set-cookie: SRV=")[1].split(b";")[0] + b"\r\n"
+        return answer.member
+
+
+def text(
+    port: int, members: Mapping[str, int], kind: str, changes: Mapping[str, Mapping[str, Any]] | None = None
+) -> str:
+    return persistent_text(port, members, kind, cookie_name="sid" if kind == "APP_COOKIE" else None, changes=changes)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_client_keeps_its_member_while_it_drains_and_moves_when_it_is_disabled(tmp_path: Path, kind: str) -> None:
+    port = free_port()
+    with TellingMembers(NAMES) as members, Served(tmp_path, text(port, members.ports, kind)) as served:
+        client = Client(port, kind)
+        own = client.ask()
+        assert {client.ask() for _ in range(6)} == {own}
+
+        assert served.apply(text(port, members.ports, kind, {own: {"weight": 0}})).returncode == 0
+        assert {client.ask() for _ in range(6)} == {own}
+
+        assert served.apply(text(port, members.ports, kind, {own: {"enabled": False}})).returncode == 0
+        moved = client.ask()
+        assert moved != own
+
+        assert served.apply(text(port, members.ports, kind)).returncode == 0
+        if kind == "APP_COOKIE":  # learns from responses only; nothing has told the client's cookie again
+            assert client.ask() == own
+        else:
+            assert {client.ask() for _ in range(6)} == {moved}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_client_of_a_removed_member_moves_and_others_stay(tmp_path: Path, kind: str) -> None:
+    port = free_port()
+    with TellingMembers(NAMES) as members, Served(tmp_path, text(port, members.ports, kind)) as served:
+        clients = [Client(port, kind, number) for number in range(6 if kind != "SOURCE_IP" else 1)]
+        before = [client.ask() for client in clients]
+        gone = before[0]
+        left = {name: number for name, number in members.ports.items() if name != gone}
+
+        assert served.apply(text(port, left, kind)).returncode == 0
+
+        after = [client.ask() for client in clients]
+        assert all(new == old for old, new in zip(before, after, strict=True) if old != gone)
+        assert gone not in after
+        assert served.apply(text(port, members.ports, kind)).returncode == 0
+        assert [client.ask() for client in clients if client.kind == "HTTP_COOKIE"] == (
+            after if kind == "HTTP_COOKIE" else []
+        )
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_client_of_a_member_that_refuses_is_redispatched(tmp_path: Path, kind: str) -> None:
+    """After three attempts a second apart at its own member, as HAProxy with `retries 3` and `option redispatch`."""
+    port = free_port()
+    with TellingMembers(NAMES) as members, Served(tmp_path, text(port, members.ports, kind)):
+        client = Client(port, kind)
+        own = client.ask()
+
+        members.close(own)
+
+        moved = client.ask()
+        assert moved not in ("", own)
+        if kind != "APP_COOKIE":
+            assert {client.ask() for _ in range(4)} == {moved}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_killed_data_plane_keeps_every_client_at_its_member(tmp_path: Path, kind: str) -> None:
+    port = free_port()
+    with (
+        TellingMembers(NAMES) as members,
+        Served(tmp_path, text(port, members.ports, kind)) as served,
+        served.ask() as admin,
+    ):
+        clients = [Client(port, kind, number) for number in range(9)]
+        before = [client.ask() for client in clients]
+
+        first = admin.status().data_plane.pid
+        os.kill(first, signal.SIGKILL)
+        wait_until(lambda: admin.status().data_plane.pid not in (0, first))
+
+        assert [client.ask() for client in clients] == before
+
+
+def test_apply_under_load_keeps_every_client_at_its_member(tmp_path: Path) -> None:
+    """Weights change, other members come and go."""
+    port = free_port()
+    names = [f"m{number}" for number in range(8)]
+
+    async def scenario() -> None:
+        with TellingMembers(names) as members:
+            stay = dict(list(members.ports.items())[:4])
+            with Served(tmp_path, text(port, stay, "APP_COOKIE")) as served, served.ask() as admin:
+                clients = [Client(port, "APP_COOKIE", number) for number in range(24)]
+                owners = [client.ask() for client in clients]
+                moved: list[tuple[str, str]] = []
+                asked = 0
+                stop = False
+
+                def use() -> None:
+                    nonlocal asked
+                    while not stop:
+                        for client, owner in zip(clients, owners, strict=True):
+                            found = client.ask()
+                            asked += 1
+                            if found != owner:
+                                moved.append((owner, found))
+
+                load = asyncio.create_task(asyncio.to_thread(use))
+                for turn in range(12):
+                    chosen = stay | dict(list(members.ports.items())[4 : 4 + turn % 5])
+                    changes = {"m0": {"weight": turn % 3}}
+                    await asyncio.to_thread(admin.apply, text(port, chosen, "APP_COOKIE", changes), "lb.cfg")
+                stop = True
+                await load
+                assert asked > 20
+                assert moved == []
+
+    asyncio.run(scenario())
