@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -18,31 +17,18 @@ from amphorad.admin import Refused
 from amphorad.agent.sources import ListenerEntry, LvsSource
 from amphorad.agent.status import LvsStatus
 from amphorad.agent_api.identifiers import is_id
+from amphorad.dialects.keepalived import lvs
 from amphorad.errors import ConfigError, NotFound, OperationFailed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from amphorad.agent.storage import Storage
+    from amphorad.dialects.keepalived import LvsConfiguration
 
 __all__ = ["LvsListeners", "LvsState"]
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class _Text:
-    listener_id: str
-    is_disabled: bool
-    vips: tuple[str, ...]
-
-
-def _parse(text: str, file: str) -> _Text:
-    """The two header lines."""
-    found = re.search(r"^# (?:Configuration for )?Listener (\S+)( is disabled)?$", text, re.M)
-    if found is None:
-        raise ConfigError("no line names the listener", file=file)
-    return _Text(found[1], bool(found[2]), ())
 
 
 @dataclass(slots=True)
@@ -54,13 +40,13 @@ class LvsState:
     """
 
     listener_id: str
-    text: _Text | None
+    text: LvsConfiguration | None
     is_started: bool
 
     @property
     def is_wanted(self) -> bool:
         """It should carry traffic, and the controller counts on seeing it."""
-        return self.is_started and self.text is not None and not self.text.is_disabled
+        return self.is_started and self.text is not None and self.text.is_enabled
 
 
 class LvsListeners:
@@ -165,7 +151,7 @@ class LvsListeners:
             LvsStatus(
                 id=state.listener_id,
                 is_started=state.is_started,
-                is_disabled=state.text is not None and state.text.is_disabled,
+                is_disabled=state.text is not None and not state.text.is_enabled,
                 is_carried=False,
             )
             for state in self._found.values()
@@ -175,14 +161,10 @@ class LvsListeners:
         return [LvsSource(state.listener_id) for state in self._found.values() if state.is_wanted]
 
 
-def _checked(body: bytes, listener_id: str) -> _Text:
+def _checked(body: bytes, listener_id: str) -> LvsConfiguration:
     name = f"octavia-keepalivedlvs-{listener_id}.conf"
     try:
-        text = body.decode()
-    except UnicodeDecodeError as error:
-        raise Refused([ConfigError(f"the text is not UTF-8 (byte {error.start})", file=name)]) from error
-    try:
-        found = _parse(text, name)
+        found = lvs.check(body, file=name)
     except ConfigError as error:
         raise Refused([error]) from error
     if found.listener_id != listener_id:

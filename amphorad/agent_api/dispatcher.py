@@ -50,26 +50,24 @@ class Dispatcher:
         began = time.perf_counter()  # the event loop's own clock counts whole milliseconds
         answer = await self._answer(request)
         took_s = time.perf_counter() - began
-        response = response_of(answer)
-        outcome = "sent"
-        try:
-            async with asyncio.timeout(WRITE_TIMEOUT_S):
-                await response.prepare(request)
-                await response.write_eof()
-        except (TimeoutError, ConnectionError):
-            outcome = "lost"
-            if request.transport is not None:
-                request.transport.abort()
         _log.info(
-            "call method=%s path=%s status=%d ms=%.1f bytes=%s remote=%s answer=%s",
+            "call method=%s path=%s status=%d ms=%.1f bytes=%s remote=%s",
             printable(request.method, 20),
             printable(request.raw_path, 200),
             answer.status,
             took_s * 1000,
             request.content_length or 0,
             request.remote,
-            outcome,
         )
+        response = response_of(answer)
+        try:
+            async with asyncio.timeout(WRITE_TIMEOUT_S):
+                await response.prepare(request)
+                await response.write_eof()
+        except (TimeoutError, ConnectionError):
+            _log.info("answer not taken path=%s remote=%s", printable(request.raw_path, 200), request.remote)
+            if request.transport is not None:
+                request.transport.abort()
         return response
 
     async def _answer(self, request: BaseRequest) -> Answer:

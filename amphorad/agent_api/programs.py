@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import re
 import shutil
+import subprocess
 from pathlib import Path
 
 __all__ = ["HAPROXY_VERSION", "IPVSADM_VERSION", "NOT_INSTALLED", "Versions", "version_in"]
@@ -52,7 +53,7 @@ class Versions:
         try:
             identity = _identity_of(path)
             if self._known is None or self._known[0] != identity:
-                self._known = (identity, version_in(await _said_by(path)) or "unknown")
+                self._known = (identity, version_in(await asyncio.to_thread(_said_by, path)) or "unknown")
         except OSError:
             return NOT_INSTALLED  # gone since we looked, or not a program
         return self._known[1]
@@ -63,21 +64,17 @@ def _identity_of(path: str) -> _Identity:
     return (path, status.st_mtime_ns, status.st_size)
 
 
-async def _said_by(path: str) -> str:
-    """What `PROGRAM --version` prints, bounded in time."""
-    process = await asyncio.create_subprocess_exec(
-        path,
-        "--version",
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
-        close_fds=True,
-    )
+def _said_by(path: str) -> str:
+    """What `PROGRAM --version` prints, on either stream; bounded in time."""
     try:
-        async with asyncio.timeout(RUN_TIMEOUT_S):
-            output, _ = await process.communicate()
-    except TimeoutError:
-        process.kill()
-        await process.wait()
+        done = subprocess.run(
+            [path, "--version"],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            timeout=RUN_TIMEOUT_S,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
         return ""
-    return output.decode(errors="replace")
+    return done.stdout.decode(errors="replace")

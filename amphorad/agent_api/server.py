@@ -36,6 +36,7 @@ MAX_HANDSHAKES = 64
 HANDSHAKE_TIMEOUT_S = 10.0
 SHUTDOWN_TIMEOUT_S = 10.0  # for the rest of an answer and the end of TLS
 BACKLOG = 128
+ACCEPTED_AT_ONCE = 16
 CLOSE_TIMEOUT_S = 10.0
 PAUSE_WITHOUT_DESCRIPTORS_S = 0.5
 
@@ -58,7 +59,7 @@ class AgentServer:
         self._router = Router(all_routes(settings, services, self._versions))
         self._connections: ConnectionFactory | None = None
         self._socket: socket.socket | None = None
-        self._accepting: asyncio.Task[None] | None = None
+        self._resting: asyncio.TimerHandle | None = None
         self._handshakes: dict[asyncio.Task[None], None] = {}  # in the order in which they began
 
     @property
@@ -79,35 +80,50 @@ class AgentServer:
         dispatcher = Dispatcher(self._router, self._mutations, self._settings.request_read_timeout)
         self._connections = ConnectionFactory(dispatcher)
         self._socket = _listening_socket(self._settings.bind_host, self._settings.bind_port)
-        self._accepting = asyncio.create_task(self._accept(self._socket), name="agent-api-accept")
+        asyncio.get_running_loop().add_reader(self._socket, self._accept)
         _log.info("agent API listening address=%s port=%d", *self.address)
 
     async def close(self) -> None:
         """Accepts nothing any more, lets calls end that have begun (at most CLOSE_TIMEOUT_S), and closes all connections."""
         if self._socket is None:
             return
-        tasks = [*self._handshakes]
-        if self._accepting is not None:
-            tasks.append(self._accepting)
-        for task in tasks:
+        self._rest()
+        handshakes = [*self._handshakes]
+        for task in handshakes:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.gather(*handshakes, return_exceptions=True)
         self._socket.close()
         await self._mutations.close(CLOSE_TIMEOUT_S)
         if self._connections is not None:
             await self._connections.end(CLOSE_TIMEOUT_S)
 
-    async def _accept(self, listening: socket.socket) -> None:
-        loop = asyncio.get_running_loop()
-        while True:
+    def _accept(self) -> None:
+        """Takes the connections that wait, a few at a time."""
+        assert self._socket is not None
+        for _ in range(ACCEPTED_AT_ONCE):
             try:
-                connection, _ = await loop.sock_accept(listening)
+                connection, _address = self._socket.accept()
+            except BlockingIOError:
+                return
             except OSError as error:
                 if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
                     _log.error("connection not accepted error=%s", error)
-                    await asyncio.sleep(PAUSE_WITHOUT_DESCRIPTORS_S)
+                    self._rest(PAUSE_WITHOUT_DESCRIPTORS_S)
+                    return
                 continue  # anything else concerns that one connection; accept(2)
+            connection.setblocking(False)
             self._begin(connection)
+
+    def _rest(self, pause_s: float | None = None) -> None:
+        """Accepts nothing for a while, or for ever."""
+        loop = asyncio.get_running_loop()
+        if self._resting is not None:
+            self._resting.cancel()
+            self._resting = None
+        if self._socket is not None and self._socket.fileno() >= 0:
+            loop.remove_reader(self._socket)
+            if pause_s is not None:
+                self._resting = loop.call_later(pause_s, loop.add_reader, self._socket, self._accept)
 
     def _begin(self, connection: socket.socket) -> None:
         assert self._connections is not None
@@ -124,7 +140,12 @@ class AgentServer:
             going_on[0].cancel()
         task = asyncio.create_task(self._handshake(connection, context), name="agent-api-handshake")
         self._handshakes[task] = None
-        task.add_done_callback(lambda done: self._handshakes.pop(done, None))
+        task.add_done_callback(lambda done: self._handshake_over(done, connection))
+
+    def _handshake_over(self, task: asyncio.Task[None], connection: socket.socket) -> None:
+        del self._handshakes[task]
+        if task.cancelled():
+            connection.close()
 
     async def _handshake(self, connection: socket.socket, context: ssl.SSLContext) -> None:
         """Makes the handshake; from then on the connection lives by itself."""
@@ -141,9 +162,6 @@ class AgentServer:
         except (OSError, ssl.SSLError) as error:
             _log.info("TLS handshake failed error=%s", error)
             connection.close()
-        except asyncio.CancelledError:
-            connection.close()
-            raise
 
 
 def _listening_socket(host: str, port: int) -> socket.socket:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import os
+import resource
 import socket
 import ssl
 import threading
@@ -303,6 +305,27 @@ def test_server_too_many_open_connections_close_the_next_one_and_recover(rig: Ap
             break
     else:
         pytest.fail("the server does not take connections again")
+
+
+def test_server_without_descriptors_takes_the_connection_when_there_are_some(
+    rig: ApiRig, caplog: pytest.LogCaptureFixture
+) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    context = rig.client_context(rig.identities.client)
+    with socket.socket() as plain, mock.patch.object(server_module, "PAUSE_WITHOUT_DESCRIPTORS_S", 0.05):
+        plain.settimeout(TIMEOUT_S)
+        lowest_free = os.dup(plain.fileno())
+        os.close(lowest_free)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (lowest_free, hard))
+        try:
+            plain.connect(("127.0.0.1", rig.port))
+            wait_until(lambda: "connection not accepted" in caplog.text)
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+        with context.wrap_socket(plain, server_hostname=AMPHORA) as connection:
+            connection.sendall(b"GET // HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert read_reply(connection).status == 200
 
 
 def test_server_many_calls_at_once_are_all_answered(rig: ApiRig) -> None:
