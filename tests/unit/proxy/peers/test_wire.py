@@ -48,9 +48,9 @@ def test_peer_name_is_what_the_controller_renders() -> None:
     render.require_octavia()
     pool = render.make_pool("TCP", persistence="SOURCE_IP")
     text = render.render_load_balancer([render.make_listener("TCP", 80, default_pool=pool)], topology="ACTIVE_STANDBY")
-    ids = [render.make_id("amphora", number) for number in (1, 2)]
+    ids = [render.make_id("amphora", number) for number in (0, 1)]
 
-    assert [wire.peer_name(each) for each in ids] == re.findall(r"peer (\S+) ", text)
+    assert {wire.peer_name(each) for each in ids} == set(re.findall(r"peer (\S+) ", text))
     names = {wire.peer_name(str(number)) for number in range(300)}
     assert not any(name.startswith("-") or "=" in name or "+" in name or "/" in name for name in names)
     assert any(name.startswith("x") for name in names)
