@@ -1,6 +1,6 @@
 """Stick tables on the board: a directory of them, each with a region of the board's memory behind the rows.
 
-    directory header, one page      magic, version
+    directory header, one page      magic, version, rows ever used
     directory, one page for each 16 one row for each table: identity, shape, region
     regions                         the tables (`proxy/engine/stick_table.pxd`)
 
@@ -114,7 +114,7 @@ class TableSpace(Generic[T]):
         self._open_table = open_table
         self._table_bytes = table_bytes
         self._tables: dict[TableKey, list[_Row[T]]] = {}  # the one in force last; before it what a new shape replaced
-        magic, version, _unused = _HEADER.unpack_from(memory, start)
+        magic, version, _used = _HEADER.unpack_from(memory, start)
         if (magic, version) != (MAGIC, VERSION):
             _HEADER.pack_into(memory, start, MAGIC, VERSION, 0)
         for number, key, shape, offset, _length in self._rows():
@@ -171,12 +171,13 @@ class TableSpace(Generic[T]):
         length = (self._table_bytes(shape.size, shape.key_limit) + PAGE - 1) // PAGE * PAGE
         taken = sorted((offset, length) for _n, _k, _s, offset, length in self._rows())
         numbers = {number for number, *_rest in self._rows()}
+        used = _HEADER.unpack_from(self._memory, self._start)[2]
         number = next((each for each in range(TABLE_LIMIT) if each not in numbers), None)
         offset = _REGIONS_AT
-        for begin, used in taken:
+        for begin, reach in taken:
             if begin - offset >= length:
                 break
-            offset = max(offset, begin + used)
+            offset = max(offset, begin + reach)
         if number is None or offset + length > TABLES_BYTES:
             raise ConfigError(f"no room for a stick table of {shape.size} entries")
         table = self._open_table(self._memory, self._start + offset)
@@ -186,6 +187,7 @@ class TableSpace(Generic[T]):
         at = self._start + PAGE + number * _ROW_BYTES
         _ROW.pack_into(self._memory, at, *row)
         _USED.pack_into(self._memory, at, 1)  # last: before that there is no such table
+        _HEADER.pack_into(self._memory, self._start, MAGIC, VERSION, max(used, number + 1))
         return _Row(number, shape, table)
 
     def _free(self, number: int) -> None:
@@ -199,7 +201,7 @@ class TableSpace(Generic[T]):
         self._memory[begin : begin + length] = bytes(length)
 
     def _rows(self) -> Iterator[tuple[int, TableKey, Shape, int, int]]:
-        for number in range(TABLE_LIMIT):
+        for number in range(min(_HEADER.unpack_from(self._memory, self._start)[2], TABLE_LIMIT)):
             at = self._start + PAGE + number * _ROW_BYTES
             used, kind, size, key_limit, expire_ms, offset, length, *names = _ROW.unpack_from(self._memory, at)
             if used:
@@ -272,7 +274,7 @@ class TableFile:
             return False
         tables = tuple(self._saved(key, space.shape(key), space.table(key)) for key in changes)
         temporary = self._path.with_suffix(".new")
-        with temporary.open("wb") as file:
+        with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600), "wb") as file:
             file.write(msgspec.msgpack.encode(_Saved(FILE_VERSION, tables)))
         os.replace(temporary, self._path)
         self._seen = changes

@@ -29,11 +29,13 @@ from amphorad.dialects import haproxy
 from amphorad.errors import AmphoradError
 from amphorad.model import ReusePolicy
 from amphorad.plan import MemberKey, compare
+from amphorad.proxy.engine.stick_table import Table, table_bytes
 from amphorad.sockets import ListeningSockets
 from amphorad.status import DataPlaneStatus, Status, TransitionStatus, build_listeners
+from amphorad.stick_tables import TableFile, TableSpace
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     from amphorad.messages import Transition
@@ -53,6 +55,7 @@ LET_GO_S = 0.05
 BACKOFF_LIMIT_S = 5.0
 LOOK_S = 1.0  # between two looks at the data plane and its spare
 SILENCE_LIMIT_S = 6.0  # a data plane says something every two seconds
+SAVE_TABLES_S = 10.0  # between two looks whether stick tables have changed
 SPARE_AFTER_S = 60.0  # before another spare, when one died of itself
 
 
@@ -139,6 +142,7 @@ class Supervisor:
         self._spare: DataPlaneProcess | None = None
         self._spare_at = 0.0
         self._silent: DataPlaneProcess | None = None  # an alarm has been raised for it
+        self._tables = TableFile(options.state_dir / "stick-tables")
         self._tasks: list[asyncio.Task[None]] = []
         self._changing = asyncio.Lock()
         self._lock_file = -1
@@ -168,6 +172,8 @@ class Supervisor:
         self._sockets.prepare(wanted)
         threads = self._options.threads or wanted.threads or len(os.sched_getaffinity(0))
         self._board = Board.create(min(threads, MAX_THREADS))
+        with self._table_space() as space:
+            self._tables.load(space)
         self._child = self._new_child()
         try:
             await self._child.start()
@@ -184,6 +190,7 @@ class Supervisor:
         self._tasks = [
             asyncio.create_task(self._keep_running(), name="data plane watch"),
             asyncio.create_task(self._look_after(), name="data plane care"),
+            asyncio.create_task(self._keep_tables(), name="stick tables"),
         ]
         log.info("serving file=%s listeners=%d threads=%d", name, len(wanted.listeners), self._board.threads)
 
@@ -205,6 +212,7 @@ class Supervisor:
             await self._child.finish_stop(grace_s)
         self._sockets.close()
         if self._board is not None:
+            self._save_tables()
             self._board.close()
         if self._lock_file >= 0:
             os.close(self._lock_file)
@@ -254,6 +262,26 @@ class Supervisor:
             raise AlreadyRunning(f"another amphorad serves with state directory {directory}") from None
         except OSError as error:
             raise AlreadyRunning(f"state directory {directory}: {error.strerror}") from error
+
+    # --- stick tables: what a restart of the service must not lose ---
+
+    @contextlib.contextmanager
+    def _table_space(self) -> Iterator[TableSpace[Table]]:
+        """The tables of the board, for as long as nobody closes it."""
+        assert self._board is not None
+        yield TableSpace(self._board.memory, self._board.tables_at, Table, table_bytes)
+
+    async def _keep_tables(self) -> None:
+        while True:
+            await asyncio.sleep(SAVE_TABLES_S)
+            await asyncio.to_thread(self._save_tables)
+
+    def _save_tables(self) -> None:
+        try:
+            with self._table_space() as space:
+                self._tables.save(space)
+        except OSError as error:
+            self._on_alarm(f"stick tables not saved: {error.strerror or error}")
 
     # --- the data plane ---
 

@@ -67,7 +67,7 @@ def ask(port: int, lines: bytes = b"", *, method: bytes = b"GET", pieces: Sequen
         client.send(request[start:])
         answer = client.read_message(method.decode())
     head, _, seen = answer.raw.partition(b"\r\n\r\n")
-    member = re.search(rb"x-member: (\S+)\r\n", head)
+    member = re.search(rb"(?i)x-member: (\S+)\r\n", head)
     if member is None:
         return Answer("", b"", head)
     head = re.sub(rb"content-length: \d+", b"content-length: N", head.replace(member[0], b""))

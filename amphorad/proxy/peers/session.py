@@ -239,8 +239,7 @@ class PeerSession:
             return bytes(out)
         if self._waits_for_confirm:
             return b""
-        for _ in range(CHUNK // BATCH):
-            out += next(self._push, b"")
+        out += self._next_push()
         if out:
             return bytes(out)
         for shared in self._tables:
@@ -249,12 +248,15 @@ class PeerSession:
                 break
         return bytes(out)
 
+    def _next_push(self) -> bytes:
+        return b"".join(itertools.islice(self._push, CHUNK // BATCH))
+
     def _news(self, shared: SharedTable) -> bytes:
         position = self._positions[shared.name]
         if position is None:  # what the peer has is not known: everything, as in a lesson that it has not asked for
             self._positions[shared.name] = self._pushed[shared.name] = shared.table.update
             self._push = itertools.chain(self._push, self._everything(shared, shared.table.update))
-            return next(self._push, b"")
+            return self._next_push()
         if position == shared.table.update:
             return b""
         updates, position = shared.table.updates_after(position, CHUNK)

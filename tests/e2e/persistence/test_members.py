@@ -162,3 +162,29 @@ def test_apply_under_load_keeps_every_client_at_its_member(tmp_path: Path) -> No
                 assert moved == []
 
     asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("kind", ["SOURCE_IP", "APP_COOKIE"])
+def test_restarted_service_keeps_every_client_at_its_member(tmp_path: Path, kind: str) -> None:
+    port = free_port()
+    with TellingMembers(NAMES) as members:
+        with Served(tmp_path, text(port, members.ports, kind)):
+            clients = [Client(port, kind, number) for number in range(8)]
+            before = [client.ask() for client in clients]
+
+        with Served(tmp_path, text(port, members.ports, kind)):
+            assert [client.ask() for client in clients] == before
+
+
+def test_tcp_listener_keeps_a_client_at_its_member_over_threads(tmp_path: Path) -> None:
+    port = free_port()
+    with TellingMembers(NAMES) as members:
+        config = persistent_text(port, members.ports, "SOURCE_IP", protocol="TCP")
+        with Served(tmp_path, config, "--threads", "2") as served:
+            own = ask(port).member
+            assert {ask(port).member for _ in range(20)} == {own}
+            changed = persistent_text(
+                port, members.ports, "SOURCE_IP", protocol="TCP", changes={own: {"enabled": False}}
+            )
+            assert served.apply(changed).returncode == 0
+            assert len({ask(port).member for _ in range(10)} - {own}) == 1

@@ -22,6 +22,8 @@ BALANCER = LoadBalancer(id="lb")
 class Plane:
     """Records what it is told; a scripted stand-in for the engine."""
 
+    tables: tuple[()] = ()  # no stick tables
+
     def __init__(self) -> None:
         self.applied: list[tuple[LoadBalancer, list[tuple[str, Bind]]]] = []
         self.stopped: list[float] = []

@@ -27,6 +27,8 @@ MONITOR = HealthMonitor(type=HealthMonitorType.TCP, interval_s=0.1, timeout_s=0.
 class Plane:
     """Records verdicts and checks; a scripted stand-in for the engine."""
 
+    tables: tuple[()] = ()  # no stick tables
+
     def __init__(self, known: dict[Key, bool]) -> None:
         self.known = known
         self.verdicts: list[dict[Key, bool]] = []
