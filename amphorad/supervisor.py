@@ -239,6 +239,11 @@ class Supervisor:
         return self._child is not None and self._child.is_serving
 
     @property
+    def data_plane_pid(self) -> int:
+        """Of the data plane that serves; 0 while there is none."""
+        return self._child.pid if self._child is not None and self._child.is_serving else 0
+
+    @property
     def ready_line(self) -> str:
         """One line of key=value for whoever waits for the start."""
         assert self._running is not None

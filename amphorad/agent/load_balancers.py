@@ -323,6 +323,12 @@ class LoadBalancers:
         started = [entry for entry in self._entries.values() if entry.is_started]
         return bool(started) and all(map(_is_serving, started))
 
+    @property
+    def data_plane_pids(self) -> list[int]:
+        """Processes that carry traffic."""
+        found = [entry.supervisor.data_plane_pid for entry in self._entries.values() if entry.supervisor is not None]
+        return [pid for pid in found if pid]
+
     def statuses(self) -> list[Status]:
         """Of every load balancer that runs, for `amphorad status`."""
         return [entry.supervisor.status() for entry in self._entries.values() if entry.supervisor is not None]
