@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import json
 import socket
 import ssl
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import h11
 import uvloop
 
+from amphorad.agent.load_balancers import LoadBalancers
 from amphorad.agent.settings import parse_settings
 from amphorad.agent_api.server import AgentServer
 from tests.support.api_services import Recorder, fake_services
@@ -171,17 +173,32 @@ agent_server_cert = {directory}/server.pem
 agent_server_network_dir = {directory}/interfaces
 agent_request_read_timeout = {values["agent_request_read_timeout"]}
 amphora_id = {identities.amphora_id}
+[amphorad]
+state_dir = {directory}/run
+user = nobody
+threads = 1
+traffic_log = none
 """
 
 
 @contextlib.contextmanager
-def served_api(directory: Path, identities: Identities, **changes: str) -> Iterator[ApiRig]:
-    """Serves the API in a thread of its own, on uvloop as the agent does."""
+def served_api(
+    directory: Path, identities: Identities, *, with_load_balancers: bool = False, **changes: str
+) -> Iterator[ApiRig]:
+    """Serves the API in a thread of its own, on uvloop as the agent does.
+
+    Args:
+        with_load_balancers: the real ones, with their data planes, outside of any namespace; the other parts are stand-ins.
+        changes: options of the settings file.
+    """
     (directory / "agent.conf").write_text(settings_text(directory, identities, **changes))
     (directory / "server.pem").write_bytes(identities.server.read_bytes())
     settings = parse_settings([(directory / "agent.conf", (directory / "agent.conf").read_text())])
     recorder = Recorder()
     services = fake_services(recorder)
+    load_balancers = LoadBalancers(settings, isolated=False) if with_load_balancers else None
+    if load_balancers is not None:
+        services = dataclasses.replace(services, load_balancers=load_balancers)
     started: dict[str, Any] = {}
     ready = threading.Event()
 
@@ -189,12 +206,16 @@ def served_api(directory: Path, identities: Identities, **changes: str) -> Itera
         stop = asyncio.Event()
         server = AgentServer(settings, services)
         try:
+            if load_balancers is not None:
+                await load_balancers.restore()
             await server.start()
             started.update(server=server, loop=asyncio.get_running_loop(), stop=stop, port=server.address[1])
         finally:
             ready.set()
         await stop.wait()
         await server.close()
+        if load_balancers is not None:
+            await load_balancers.stop_all(0)
 
     thread = threading.Thread(target=lambda: uvloop.run(main()), name="agent-api")
     thread.start()
