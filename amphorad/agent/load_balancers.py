@@ -19,9 +19,11 @@ Source: Octavia contract sections 1.5 (routes 4 and 7 to 12), 3.4, 5.3 to 5.5.
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
 import hashlib
 import logging
+import shutil
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -44,7 +46,7 @@ if TYPE_CHECKING:
     from amphorad.model import Listener, LoadBalancer
     from amphorad.status import Status
 
-__all__ = ["LoadBalancers"]
+__all__ = ["LoadBalancers", "peer_name"]
 
 log = logging.getLogger(__name__)
 
@@ -70,6 +72,16 @@ class _Entry:
     is_started: bool = False
     wanted: LoadBalancer | None = None
     supervisor: Supervisor | None = None
+
+
+def peer_name(amphora_id: str) -> str:
+    """This amphora's name in the `peers` section that the controller writes (Octavia contract section 1.5, route 7).
+
+    The base64 of the SHA-1 of its id, with `_` and `-` in the place of `+` and `/`, no padding, and no dash at the start.
+    """
+    digest = hashlib.sha1(amphora_id.encode(), usedforsecurity=False).digest()
+    name = base64.b64encode(digest, b"_-").decode().rstrip("=")
+    return "x" + name[1:] if name.startswith("-") else name
 
 
 async def _announce_nothing(_addresses: Sequence[str]) -> None:
@@ -249,6 +261,7 @@ class LoadBalancers:
                 await self._stop(object_id, entry)
                 try:
                     await asyncio.to_thread(self._storage.delete, object_id)
+                    await asyncio.to_thread(shutil.rmtree, self._settings.state_dir / object_id, ignore_errors=True)
                 except OSError as error:
                     raise OperationFailed("Error deleting load balancer", _reason(error)) from error
                 del self._entries[object_id]
@@ -453,6 +466,7 @@ class LoadBalancers:
             minimum_body_rate=settings.minimum_body_rate,
             traffic_log=settings.traffic_log,
             free_bind=True,  # a BACKUP does not have the VIP
+            local_peer=peer_name(settings.amphora_id) if settings.amphora_id else None,
         )
 
     async def _announced(self, addresses: Sequence[str]) -> None:
