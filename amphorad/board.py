@@ -227,6 +227,21 @@ class Board:
     def fileno(self) -> int:
         return self._descriptor
 
+    def copy_from(self, other: Board) -> None:
+        """Takes over what another board holds, before anybody uses this one. What is written there meanwhile may be missed.
+
+        Raises:
+            ValueError: this one has fewer threads, or another number of slots.
+        """
+        if self.threads < other.threads or self.slots != other.slots:
+            raise ValueError(f"a board of {other.threads} threads does not fit into one of {self.threads}")
+        used = other._used()
+        _copy_data(other._descriptor, HEADER_BYTES, other.tables_at, self._descriptor, HEADER_BYTES)
+        _copy_data(
+            other._descriptor, other.tables_at, os.fstat(other._descriptor).st_size, self._descriptor, self.tables_at
+        )
+        _WORD.pack_into(self._map, USED_AT, used)
+
     def close(self) -> None:
         self._map.close()
         os.close(self._descriptor)
@@ -402,3 +417,16 @@ class Board:
 
 
 _EMPTY_ROW = _ROW.unpack(bytes(ROW_BYTES))
+
+
+def _copy_data(source: int, at: int, end: int, target: int, target_at: int) -> None:
+    """A range of a sparse file; its holes stay holes."""
+    shift = target_at - at
+    while at < end:
+        try:
+            at = os.lseek(source, at, os.SEEK_DATA)
+        except OSError:  # ENXIO: nothing but a hole until the end
+            return
+        stop = min(os.lseek(source, at, os.SEEK_HOLE), end)
+        while at < stop:
+            at += os.pwrite(target, os.pread(source, min(stop - at, 1 << 20), at), at + shift)

@@ -31,6 +31,7 @@ from amphorad.messages import (
     Receipt,
     SocketName,
     Stop,
+    Survive,
     Transition,
     encode_load_balancer,
 )
@@ -55,15 +56,17 @@ class DataPlaneDied(Exception):
 
 
 class DataPlaneProcess:
-    """One data-plane process. Make it with `start`, and always end it with `kill` or `finish_stop`.
+    """One data-plane process. Make it with `start`, and always end it with `kill` or `finish_stop`, or `release` it.
 
-    `launch` alone makes a spare one: it has loaded its code and waits, and `start` on it takes milliseconds.
+    `launch` alone makes a spare one: it has loaded its code and waits, and `start` on it takes milliseconds. `adopt` instead of
+    `launch` takes one that runs already; it need not be a child of this process.
 
     Args:
         arguments: command line options of `amphorad.proxy.process`, apart from the descriptors.
         board: descriptor of the board.
         on_alarm: gets the text of each alarm.
         on_transition: gets each change of a member's health.
+        adoption: descriptor of the adoption socket, for a process that is to outlive this one.
     """
 
     def __init__(
@@ -72,13 +75,16 @@ class DataPlaneProcess:
         board: int,
         on_alarm: Callable[[str], None],
         on_transition: Callable[[Transition], None] = lambda transition: None,
+        adoption: int | None = None,
     ) -> None:
         self._arguments = arguments
         self._board = board
         self._on_alarm = on_alarm
         self._on_transition = on_transition
+        self._adoption = adoption
         self._channel: Channel | None = None
-        self._process: subprocess.Popen[bytes] | None = None
+        self._child: subprocess.Popen[bytes] | None = None
+        self._code: int | None = None
         self._reader: asyncio.Task[None] | None = None
         self._receipts: asyncio.Queue[Receipt] = asyncio.Queue()
         self._greeted = asyncio.Event()
@@ -86,25 +92,22 @@ class DataPlaneProcess:
         self._pidfd = -1
         self._passed: frozenset[tuple[str, Bind]] = frozenset()
         self._is_started = False
+        self.pid = 0
         self.started_at = time.monotonic()
         self.heard_at = self.started_at  # when its main loop last said something
         self.sessions = 0
         self.draining = 0
 
     @property
-    def pid(self) -> int:
-        return self._process.pid if self._process else 0
-
-    @property
     def is_running(self) -> bool:
-        return self._process is not None and not self._ended.is_set()
+        return self.pid > 0 and not self._ended.is_set()
 
     @property
     def exit_text(self) -> str:
         """How it ended, for the log."""
-        code = self._process.returncode if self._process else None
+        code = self._code
         if code is None:
-            return "running"
+            return "running" if self.is_running else "exit code unknown"  # only its parent is told
         return f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
 
     @property
@@ -121,16 +124,34 @@ class DataPlaneProcess:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         self._channel = Channel(ours)
         with theirs:
-            self._process = self._spawn(theirs.fileno())
+            self._child = self._spawn(theirs.fileno())
         try:
-            self._pidfd = os.pidfd_open(self._process.pid)
+            self._watch(self._child.pid)
         except OSError:
-            self._process.kill()
-            self._process.wait()
-            self._process = None
+            self._child.kill()
+            self._child.wait()
             raise
+
+    def adopt(self, channel: Channel, pid: int, passed: frozenset[tuple[str, Bind]]) -> None:
+        """Takes a process that serves already and waits for `start` (see `amphorad.adoption`).
+
+        Args:
+            channel: to it; belongs to this object from now on.
+            passed: the listening sockets that it has.
+
+        Raises:
+            OSError: it is gone.
+        """
+        self._channel = channel
+        self._passed = passed
+        self._watch(pid)
+
+    def _watch(self, pid: int) -> None:
+        assert self._channel is not None
+        self._pidfd = os.pidfd_open(pid)
+        self.pid = pid
         asyncio.get_running_loop().add_reader(self._pidfd, self._on_exit)
-        self._reader = asyncio.create_task(self._read(self._channel), name=f"data plane {self.pid} control")
+        self._reader = asyncio.create_task(self._read(self._channel), name=f"data plane {pid} control")
 
     async def start(self) -> None:
         """Launches the process if that has not been done, and waits until its engine threads run.
@@ -176,6 +197,28 @@ class DataPlaneProcess:
     async def wait_ended(self) -> None:
         await self._ended.wait()
 
+    async def set_survival(self, *, survive: bool) -> None:
+        """Whether it goes on serving when this process is gone.
+
+        Raises:
+            DataPlaneDied.
+        """
+        assert self._channel is not None
+        try:
+            await self._channel.send(Survive(survive))
+        except Closed as error:
+            raise DataPlaneDied(str(error)) from error
+
+    async def release(self) -> None:
+        """Gives back everything here and leaves the process alone; one that does not survive that ends by itself."""
+        if self.is_running:
+            asyncio.get_running_loop().remove_reader(self._pidfd)
+            os.close(self._pidfd)
+        if self._child is not None and self._child.returncode is None:
+            self._child.returncode = 0  # else subprocess complains of a child that nobody waits for
+        self._ended.set()
+        await self._close()
+
     async def begin_stop(self, grace_s: float) -> None:
         """Tells the process to accept nothing more, and to end with its last session or after `grace_s` seconds."""
         if self.is_running and self._channel is not None:
@@ -191,12 +234,19 @@ class DataPlaneProcess:
 
     async def kill(self) -> None:
         """Ends the process at once if it still runs, and gives back everything that belonged to it."""
-        if self.is_running and self._process is not None:
+        if self.is_running:
             if self._is_started:
                 log.warning("data plane killed pid=%d", self.pid)
-            self._process.kill()
+            self._send_kill()
             await self._ended.wait()
         self._ended.set()  # also for a process that never came to life
+        await self._close()
+
+    def _send_kill(self) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
+
+    async def _close(self) -> None:
         if self._reader is not None:
             self._reader.cancel()
             await asyncio.gather(self._reader, return_exceptions=True)
@@ -205,18 +255,26 @@ class DataPlaneProcess:
 
     def _spawn(self, control: int) -> subprocess.Popen[bytes]:
         """Blocks for the fork and exec: a few milliseconds, in a process that carries no traffic."""
-        own = ["--control", str(control), "--board", str(self._board)]
+        passed = {"--control": control, "--board": self._board}
+        if self._adoption is not None:
+            passed["--adoption"] = self._adoption
+        own = [f"{name}={descriptor}" for name, descriptor in passed.items()]
         command = [sys.executable, "-m", "amphorad.proxy.process", *own, *self._arguments]
         with signals_blocked():
             return subprocess.Popen(
-                command, pass_fds=(control, self._board), stdin=subprocess.DEVNULL, env=child_environment()
+                command, pass_fds=tuple(passed.values()), stdin=subprocess.DEVNULL, env=child_environment()
             )
 
     def _on_exit(self) -> None:
-        assert self._process is not None
         asyncio.get_running_loop().remove_reader(self._pidfd)
+        if self._child is not None:
+            self._code = self._child.wait()  # does not block: the descriptor is readable because it has ended
+        else:
+            with contextlib.suppress(
+                ChildProcessError
+            ):  # it is no child of ours, unless this process has released it before
+                os.waitid(os.P_PIDFD, self._pidfd, os.WEXITED | os.WNOHANG)
         os.close(self._pidfd)
-        self._process.wait()  # does not block: the descriptor is readable because it has ended
         self._ended.set()
 
     async def _receipt_of(self, generation: int) -> Receipt:
@@ -247,14 +305,14 @@ class DataPlaneProcess:
             pass  # its death is noticed by _on_exit
         except MessageError as error:
             log.error("data plane sent garbage pid=%d reason=%s", self.pid, error)
-            if self._process is not None:
-                self._process.kill()
+            if self.is_running:
+                self._send_kill()
 
     def _take(self, message: object) -> None:
         self.heard_at = time.monotonic()
         match message:
             case Hello(version=version):
-                if version != VERSION:
+                if version != VERSION and self._child is not None:
                     raise MessageError(f"control protocol version {version}, not {VERSION}")
                 self._greeted.set()
             case Receipt():

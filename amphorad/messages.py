@@ -2,7 +2,8 @@
 
 A frame on the control socket (a connected unix stream socket pair) is 4 bytes of length (network order) and that many
 bytes of JSON. Listening sockets travel beside the frames by SCM_RIGHTS, in the order in which the `Apply` that needs them names
-them. Both ends are the same installation, but a new supervisor may meet an old data plane, so `Hello` carries VERSION.
+them. Both ends are usually the same installation, but a new supervisor may meet an old data plane, so `Hello` and `Adoption` carry
+VERSION. Between different versions only `Adopt`, `Adoption`, `Begin`, `Hello`, `Survive` and `Stop` are said, and these never change.
 
 Limits: a frame is at most FRAME_LIMIT bytes; at most FD_CHUNK descriptors go with one sendmsg (the kernel's SCM_MAX_FD
 is 253). Beyond them, and for anything that does not decode: `MessageError`, and the connection is of no more use.
@@ -30,6 +31,8 @@ __all__ = [
     "FD_CHUNK",
     "FRAME_LIMIT",
     "VERSION",
+    "Adopt",
+    "Adoption",
     "Alarm",
     "Apply",
     "Begin",
@@ -42,14 +45,16 @@ __all__ = [
     "Receipt",
     "Refusal",
     "Stop",
+    "Survive",
     "Transition",
     "decode",
     "decode_load_balancer",
+    "decode_transitions",
     "encode",
     "encode_load_balancer",
 ]
 
-VERSION = 1
+VERSION = 2
 FRAME_LIMIT = 256 * 1024 * 1024
 FD_CHUNK = 250
 _LENGTH = struct.Struct("!I")
@@ -92,6 +97,38 @@ class Stop(msgspec.Struct, frozen=True, tag="stop"):
     """Supervisor: accept nothing more, end when the last session has, or after `grace_s` seconds. Zero: now."""
 
     grace_s: float
+
+
+class Survive(msgspec.Struct, frozen=True, tag="survive"):
+    """Supervisor: whether to go on serving when this connection ends. Until it is said: as the process was started."""
+
+    survive: bool
+
+
+class Adopt(msgspec.Struct, frozen=True, tag="adopt"):
+    """A new supervisor, to a data plane whose own is gone. After the answer, `Begin` makes it the one that is obeyed."""
+
+    version: int
+
+
+class Adoption(msgspec.Struct, frozen=True, tag="adoption"):
+    """Data plane: what it serves. Along come the board, the adoption socket, and one descriptor for each of `sockets`.
+
+    Args:
+        release: of the package.
+        arguments: that it was started with, apart from descriptors.
+        load_balancer: in force, in the words of that VERSION.
+        transitions: the latest that have been told to a supervisor before, oldest first, in the words of that VERSION.
+    """
+
+    version: int
+    release: str
+    pid: int
+    arguments: tuple[str, ...]
+    generation: int
+    load_balancer: msgspec.Raw
+    transitions: msgspec.Raw
+    sockets: tuple[SocketName, ...] = ()
 
 
 class Refusal(msgspec.Struct, frozen=True):
@@ -162,7 +199,7 @@ class Transition(msgspec.Struct, frozen=True, tag="transition"):
     lines: tuple[str, ...]
 
 
-Message = Begin | Apply | Stop | Hello | Receipt | Pulse | Alarm | Transition
+Message = Begin | Apply | Stop | Survive | Adopt | Adoption | Hello | Receipt | Pulse | Alarm | Transition
 
 _encoder = msgspec.json.Encoder()
 _decoder: msgspec.json.Decoder[Message] = msgspec.json.Decoder(Message)
@@ -204,6 +241,18 @@ def decode_load_balancer(raw: msgspec.Raw | bytes) -> LoadBalancer:
     except (msgspec.DecodeError, TypeError, ValueError, KeyError, AttributeError) as error:
         raise MessageError(f"not a configuration of this version: {error}") from error
     return result
+
+
+def decode_transitions(raw: msgspec.Raw) -> list[Transition]:
+    """What `Adoption` carries.
+
+    Raises:
+        MessageError: not of this version.
+    """
+    try:
+        return msgspec.json.decode(raw, type=list[Transition])
+    except msgspec.DecodeError as error:
+        raise MessageError(f"not a list of transitions: {error}") from error
 
 
 # msgspec cannot tell the classes of `Pool.persistence` apart without help, hence these two walkers.

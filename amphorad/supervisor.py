@@ -17,14 +17,17 @@ import contextlib
 import fcntl
 import logging
 import os
+import socket
 import time
 from typing import TYPE_CHECKING
 
 import amphorad
 from amphorad.admin import AdminServer, ApplyReceipt
+from amphorad.adoption import Unresponsive, ask, kill_unresponsive, listen
 from amphorad.board import MAX_THREADS, Board
 from amphorad.child import DataPlaneDied, DataPlaneProcess
 from amphorad.errors import AmphoradError
+from amphorad.messages import VERSION, MessageError, decode_load_balancer, decode_transitions
 from amphorad.options import Options, data_plane_arguments, read_configuration
 from amphorad.plan import MemberKey, compare
 from amphorad.proxy.engine.stick_table import Table, table_bytes
@@ -36,8 +39,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    from amphorad.adoption import Adoptee
     from amphorad.messages import Transition
-    from amphorad.model import LoadBalancer
+    from amphorad.model import Bind, LoadBalancer
     from amphorad.plan import Plan
 
 __all__ = ["AlreadyRunning", "NotStarted", "Options", "Supervisor", "read_configuration"]
@@ -54,6 +58,8 @@ BACKOFF_LIMIT_S = 5.0
 LOOK_S = 1.0  # between two looks at the data plane and its spare
 SILENCE_LIMIT_S = 6.0  # a data plane says something every two seconds
 SAVE_TABLES_S = 10.0  # between two looks whether stick tables have changed
+ADOPTION_ATTEMPTS = 3
+HANDOVER_S = 600.0  # for the sessions of a data plane that has been succeeded
 SPARE_AFTER_S = 60.0  # before another spare, when one died of itself
 
 
@@ -63,6 +69,10 @@ class AlreadyRunning(AmphoradError):
 
 class NotStarted(AmphoradError):
     """The data plane does not start."""
+
+
+class _Gone(Exception):
+    """A data plane ended, or hung up, while it was adopted."""
 
 
 class Supervisor:
@@ -92,6 +102,11 @@ class Supervisor:
         self._board: Board | None = None
         self._child: DataPlaneProcess | None = None
         self._spare: DataPlaneProcess | None = None
+        self._leaving: list[DataPlaneProcess] = []  # succeeded, and not ended yet
+        self._arguments: list[str] = []
+        self._threads = 0
+        self._adoption_path = options.state_dir / "adoption.sock"
+        self._adoption: socket.socket | None = None
         self._spare_at = 0.0
         self._silent: DataPlaneProcess | None = None  # an alarm has been raised for it
         self._tables = TableFile(options.state_dir / "stick-tables")
@@ -111,6 +126,9 @@ class Supervisor:
     async def start(self, wanted: LoadBalancer | None = None) -> None:
         """Serves the file, or what `read_configuration` has made of a text; returns when every listener accepts.
 
+        A data plane that has outlived its supervisor is adopted. When it cannot take the wanted configuration, it goes on
+        serving the old one, without a supervisor, and `stop` does not end it any more.
+
         Raises:
             Refused, ConfigError: the file.
             ListenError: an address is taken.
@@ -118,11 +136,40 @@ class Supervisor:
         """
         wanted = wanted or self._read()
         self._take_state_directory()
+        threads = min(self._options.threads or wanted.threads or len(os.sched_getaffinity(0)), MAX_THREADS)
+        self._arguments = data_plane_arguments(self._options, threads)
+        self._threads = threads
+        adopted = False
+        try:
+            adopted = await self._take_over(wanted)
+            if not adopted:
+                await self._start_anew(wanted)
+            if self._admin is not None:
+                await self._start_admin(self._admin)
+        except BaseException:
+            if adopted:
+                await self._let_go()
+            raise
+        assert self._board is not None
+        self._tasks = [
+            asyncio.create_task(self._keep_running(), name="data plane watch"),
+            asyncio.create_task(self._look_after(), name="data plane care"),
+            asyncio.create_task(self._keep_tables(), name="stick tables"),
+        ]
+        log.info("serving lb=%s listeners=%d threads=%d", wanted.id, len(wanted.listeners), threads)
+
+    async def _start_admin(self, admin: AdminServer) -> None:
+        try:
+            await admin.start()
+        except OSError as error:
+            raise AlreadyRunning(f"admin socket {self._options.admin_socket}: {error.strerror or error}") from error
+
+    async def _start_anew(self, wanted: LoadBalancer) -> None:
         self._sockets.prepare(wanted)
-        threads = self._options.threads or wanted.threads or len(os.sched_getaffinity(0))
-        self._board = Board.create(min(threads, MAX_THREADS))
+        self._board = Board.create(self._threads)
         with self._table_space() as space:
             self._tables.load(space)
+        self._open_adoption()
         self._child = self._new_child()
         try:
             await self._child.start()
@@ -131,27 +178,11 @@ class Supervisor:
             raise NotStarted(str(error)) from error
         self._sockets.commit(wanted)
         self._running, self._generation = wanted, 1
-        if self._admin is not None:
-            try:
-                await self._admin.start()
-            except OSError as error:
-                raise AlreadyRunning(f"admin socket {self._options.admin_socket}: {error.strerror or error}") from error
-        self._tasks = [
-            asyncio.create_task(self._keep_running(), name="data plane watch"),
-            asyncio.create_task(self._look_after(), name="data plane care"),
-            asyncio.create_task(self._keep_tables(), name="stick tables"),
-        ]
-        log.info("serving lb=%s listeners=%d threads=%d", wanted.id, len(wanted.listeners), self._board.threads)
 
     async def stop(self, grace_s: float | None = None) -> None:
         """Accepts nothing more, lets sessions end for the grace period, and gives everything back."""
         grace_s = self._options.grace_s if grace_s is None else grace_s
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        if self._admin is not None:
-            await self._admin.stop()
-        await self._drop_spare()
+        await self._end_care()
         if self._child is not None:
             log.info("stopping grace_s=%g sessions=%d", grace_s, self._child.sessions)
             await self._child.begin_stop(grace_s)
@@ -159,18 +190,238 @@ class Supervisor:
             await asyncio.sleep(LET_GO_S)
             self._sockets.refuse()
             await self._child.finish_stop(grace_s)
+        for leaving in self._leaving:
+            await leaving.kill()
+        if self._adoption is not None:
+            self._adoption_path.unlink(missing_ok=True)
+        self._give_back()
+        log.info("stopped")
+
+    async def leave(self) -> None:
+        """Gives everything back and leaves a data plane with `Options.survive` serving, for the next `Supervisor`.
+
+        Without that option, or before there is one: as `stop`.
+        """
+        if self._running is None or not self._options.survive:
+            await self.stop()
+            return
+        async with self._changing:
+            await self._let_go()
+        log.info("left")
+
+    async def _let_go(self) -> None:
+        await self._end_care()
+        await self._release_children()
+        self._give_back()
+
+    async def _release_children(self) -> None:
+        for child in (*self._leaving, self._child):
+            if child is not None:
+                await child.release()
+        self._leaving.clear()
+        self._child = self._running = None
+
+    async def _end_care(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._tasks = []
+        if self._admin is not None:
+            await self._admin.stop()
+        await self._drop_spare()
+
+    def _give_back(self) -> None:
+        """What a process must not keep that neither serves nor supervises."""
+        self._give_back_shared()
+        if self._lock_file >= 0:
+            os.close(self._lock_file)
+            self._lock_file = -1
+
+    def _give_back_shared(self) -> None:
         self._sockets.close()
+        if self._adoption is not None:
+            self._adoption.close()
+            self._adoption = None
         if self._board is not None:
             self._save_tables()
             self._board.close()
-        if self._lock_file >= 0:
-            os.close(self._lock_file)
-        log.info("stopped")
+            self._board = None
+
+    # --- data planes that have outlived their supervisor ---
+
+    async def end_survivor(self) -> bool:
+        """Instead of `start`: ends a data plane that has outlived its supervisor, with its sessions; whether there was one.
+
+        Raises:
+            AlreadyRunning, NotStarted.
+        """
+        self._take_state_directory()
+        try:
+            found = await self._find_survivor()
+            if found is None:
+                return False
+            self._adoption = found.listening
+            self._take_sockets(found)
+            os.close(found.board)
+            self._child = DataPlaneProcess([], -1, self._on_alarm)
+            with contextlib.suppress(_Gone):
+                await self._obey_us(self._child, found)
+            return True
+        finally:
+            await self.stop(0.0)
+
+    async def _take_over(self, wanted: LoadBalancer) -> bool:
+        """Adopts or succeeds a data plane that has outlived its supervisor; False when there is none."""
+        for _attempt in range(ADOPTION_ATTEMPTS):
+            found = await self._find_survivor()
+            if found is None:
+                return False
+            running = self._adoptable(found)
+            try:
+                if running is None:
+                    await self._succeed(found, wanted)
+                else:
+                    await self._adopt(found, running)
+            except _Gone as error:
+                log.warning("not adopted reason=%s", error)
+                await self._release_children()
+                self._give_back_shared()
+                continue
+            if running is not None:
+                await self._apply_adopted(wanted)
+            return True
+        raise NotStarted("a data plane that serves could not be adopted")
+
+    async def _apply_adopted(self, wanted: LoadBalancer) -> None:
+        """Adoption must not end what serves because it cannot take something else."""
+        try:
+            await self.apply(wanted)
+        except BaseException:
+            await self._let_go()
+            raise
+
+    async def _find_survivor(self) -> Adoptee | None:
+        """One that serves with this state directory. One that holds its sockets and says nothing is killed.
+
+        Raises:
+            NotStarted: something is there that can be neither adopted nor ended.
+        """
+        try:
+            return await ask(self._adoption_path)
+        except Unresponsive as error:
+            self._on_alarm(f"{error}, killed")
+            try:
+                await asyncio.to_thread(kill_unresponsive, error.pid)
+            except OSError as reason:
+                raise NotStarted(f"{error}, and cannot be ended: {reason}") from reason
+            return None
+        except (MessageError, OSError) as error:
+            raise NotStarted(f"adoption socket {self._adoption_path}: {error}") from error
+
+    def _adoptable(self, found: Adoptee) -> LoadBalancer | None:
+        """What it serves; None when another release, or other settings, want another process."""
+        message = found.message
+        is_same = (message.version, message.release) == (VERSION, amphorad.__version__)
+        if not self._options.survive or not is_same or list(message.arguments) != self._arguments:
+            return None
+        try:
+            return decode_load_balancer(message.load_balancer)
+        except MessageError as error:
+            log.error("data plane cannot be adopted pid=%d reason=%s", message.pid, error)
+            return None
+
+    async def _adopt(self, found: Adoptee, running: LoadBalancer) -> None:
+        """Goes on as if this object had started it.
+
+        Raises:
+            _Gone.
+        """
+        message = found.message
+        self._adoption = found.listening
+        self._take_sockets(found)
+        self._board = Board.attach(found.board)
+        self._child = self._new_child()
+        await self._obey_us(self._child, found)
+        self._running, self._generation = running, message.generation
+        with contextlib.suppress(MessageError):
+            for transition in decode_transitions(message.transitions):
+                self._keep_transition(transition)
+        log.warning("data plane adopted pid=%d generation=%d", self._child.pid, self._generation)
+
+    async def _succeed(self, found: Adoptee, wanted: LoadBalancer) -> None:
+        """A new data plane on the sockets of one that cannot be adopted, which ends with its last session, at most HANDOVER_S later.
+
+        Both write their board, so the new one gets a copy. Each step leaves one that will go on if this process dies now: the old
+        one does not outlive this connection any more before the new one accepts.
+
+        Raises:
+            _Gone.
+            AmphoradError: the old one goes on serving.
+        """
+        began = time.monotonic()
+        old = DataPlaneProcess([], -1, self._on_alarm)
+        self._leaving.append(old)
+        self._adoption = found.listening
+        self._take_sockets(found)
+        self._board = _successor_of(found.board, self._threads)
+        await self._obey_us(old, found)
+        try:
+            self._sockets.prepare(wanted)
+            if not self._options.survive:
+                self._adoption_path.unlink(missing_ok=True)
+                self._adoption.close()
+                self._adoption = None
+            self._child = self._new_child()
+            await self._child.start()
+            await old.set_survival(survive=False)
+            await self._child.apply(1, wanted, dict(self._sockets.of(wanted)))
+        except BaseException as error:
+            if self._child is not None:
+                await self._child.kill()
+                self._child = None
+            with contextlib.suppress(DataPlaneDied):
+                await old.set_survival(survive=True)
+            await self._let_go()
+            if isinstance(error, DataPlaneDied | OSError):
+                raise NotStarted(f"{error}; the data plane before it serves on") from error
+            raise
+        await old.begin_stop(HANDOVER_S)
+        self._sockets.commit(wanted)
+        self._running, self._generation = wanted, 1
+        took_ms = (time.monotonic() - began) * 1000
+        log.warning("data plane pid=%d succeeds pid=%d took_ms=%d", self._child.pid, old.pid, took_ms)
+
+    async def _obey_us(self, child: DataPlaneProcess, found: Adoptee) -> None:
+        try:
+            child.adopt(found.channel, found.message.pid, frozenset(found.sockets))
+            await child.start()
+        except (DataPlaneDied, OSError) as error:
+            raise _Gone(f"data plane pid={found.message.pid} ended while it was adopted: {error}") from error
+
+    def _take_sockets(self, found: Adoptee) -> None:
+        """One for each address; a listener that shares it with another has sent a copy."""
+        kept: dict[Bind, socket.socket] = {}
+        for (_listener_id, bind), descriptor in found.sockets.items():
+            if bind in kept:
+                os.close(descriptor)
+            else:
+                kept[bind] = socket.socket(fileno=descriptor)
+        self._sockets.adopt(kept)
+
+    def _open_adoption(self) -> None:
+        if not self._options.survive:
+            self._adoption_path.unlink(missing_ok=True)
+            return
+        try:
+            self._adoption = listen(self._adoption_path)
+        except OSError as error:
+            raise NotStarted(f"adoption socket {self._adoption_path}: {error.strerror or error}") from error
 
     async def hurry(self) -> None:
         """During `stop`: ends the data plane at once."""
-        if self._child is not None:
-            await self._child.kill()
+        for child in (*self._leaving, self._child):
+            if child is not None:
+                await child.kill()
 
     @property
     def running(self) -> LoadBalancer | None:
@@ -199,7 +450,7 @@ class Supervisor:
         assert self._board is not None
         assert self._child is not None
         return (
-            f"ready listeners={len(self._running.listeners)} sockets={len(self._sockets)} threads={self._board.threads}"
+            f"ready listeners={len(self._running.listeners)} sockets={len(self._sockets)} threads={self._threads}"
             f" generation={self._generation} pid={os.getpid()} data_plane={self._child.pid}"
             f" admin={self._options.admin_socket}"
         )
@@ -241,8 +492,10 @@ class Supervisor:
 
     def _new_child(self) -> DataPlaneProcess:
         assert self._board is not None
-        arguments = data_plane_arguments(self._options, self._board.threads)
-        return DataPlaneProcess(arguments, self._board.fileno(), self._on_alarm, self._on_transition)
+        adoption = self._adoption.fileno() if self._adoption is not None else None
+        return DataPlaneProcess(
+            self._arguments, self._board.fileno(), self._on_alarm, self._on_transition, adoption=adoption
+        )
 
     async def _keep_running(self) -> None:
         failures = 0
@@ -297,10 +550,17 @@ class Supervisor:
             began = time.monotonic()
             await asyncio.sleep(LOOK_S)
             now = time.monotonic()
+            await self._see_off()
             if now - began < 2 * LOOK_S:  # else this process has been held up, and what was said to it is still unread
                 self._look_for_silence(now)
             if now >= self._spare_at:
                 await self._keep_spare(now)
+
+    async def _see_off(self) -> None:
+        """Of those that have been succeeded, gives the ended ones back."""
+        for child in [child for child in self._leaving if not child.is_running]:
+            self._leaving.remove(child)
+            await child.kill()  # there is nothing to end any more
 
     def _look_for_silence(self, now: float) -> None:
         """Only says so: its engine threads may well go on, and killing it would cost their sessions."""
@@ -353,6 +613,9 @@ class Supervisor:
     def _on_transition(self, transition: Transition) -> None:
         for line in transition.lines:
             log.warning("%s", line)
+        self._keep_transition(transition)
+
+    def _keep_transition(self, transition: Transition) -> None:
         key = MemberKey(transition.listener_id, transition.pool_id, transition.member_id)
         kept = self._transitions.setdefault(key, collections.deque(maxlen=TRANSITIONS_KEPT))
         kept.append(TransitionStatus(transition.at, transition.up, transition.reason))
@@ -443,7 +706,7 @@ class Supervisor:
                 pid=child.pid if child.is_running else 0,
                 uptime_s=time.monotonic() - child.started_at,
                 restarts=self._restarts,
-                threads=self._board.threads,
+                threads=self._threads,
                 sessions=child.sessions,
                 draining=child.draining,
                 spare=self._spare.pid if self._spare is not None and self._spare.is_running else 0,
@@ -451,3 +714,17 @@ class Supervisor:
             alarms=tuple(self._alarms),
             listeners=build_listeners(self._running, self._board, self._transitions),
         )
+
+
+def _successor_of(descriptor: int, threads: int) -> Board:
+    """A board with what another one holds, which is closed; empty when that is of another version."""
+    try:
+        old = Board.attach(descriptor)
+    except ValueError:
+        os.close(descriptor)
+        return Board.create(threads)
+    board = Board.create(max(threads, old.threads))
+    with contextlib.suppress(ValueError):  # another size: another version in all but name
+        board.copy_from(old)
+    old.close()
+    return board

@@ -208,6 +208,13 @@ def _add_serve(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         metavar="NAME",
         help="this machine's name in a peers section, as -L of haproxy (default: the peer whose address it has)",
     )
+    parser.add_argument(
+        "--survive",
+        action="store_true",
+        help="the data plane goes on serving when this process dies, also by an error or kill -9, and the next `serve` with the"
+        " same state directory takes it over without losing a connection; SIGTERM and SIGINT still end both. Without it the"
+        " data plane ends with this process",
+    )
 
 
 def _add_agent(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

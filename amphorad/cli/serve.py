@@ -50,6 +50,7 @@ def serve(arguments: argparse.Namespace) -> ExitCode:
         traffic_log=arguments.traffic_log,
         free_bind=arguments.free_bind,
         local_peer=arguments.local_peer,
+        survive=arguments.survive,
     )
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(_run(Supervisor(options, read_file)))

@@ -285,6 +285,11 @@ class DataPlane:
         views += [pool.view for pool in pools if pool.view is not None]
         self.tables.drop_unused(view.table for view in views if view.table is not None)
 
+    @property
+    def listening(self) -> Mapping[tuple[str, Bind], int]:
+        """The listening sockets in use, by listener id and bind. They stay this object's."""
+        return dict(self._binds)
+
     # --- member state ---
 
     def known_health(self) -> dict[tuple[str, str, str], bool]:

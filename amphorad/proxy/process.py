@@ -2,7 +2,8 @@
 
 It is started by the supervisor with two inherited descriptors, the control socket and the board. It has no configuration of
 its own and opens no listening socket. Once its code is loaded, it waits for the first message before it touches the board, so that
-one can be kept ready for the death of another. When the control socket ends, the supervisor is gone, and the process ends
+one can be kept ready for the death of another. When the control socket ends, the supervisor is gone: with an adoption
+socket and a configuration in force the process goes on serving and waits there for another one (see `amphorad.adoption`); else it ends
 too, after the same grace period as for an ordered stop.
 """
 
@@ -10,23 +11,29 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import collections
 import contextlib
 import os
 import signal
 import socket
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import msgspec
 import uvloop
 
+import amphorad
+from amphorad.adoption import AdoptionSocket
 from amphorad.board import Board, LastCheck
 from amphorad.environment import SUPERVISOR_SIGNALS
 from amphorad.errors import ConfigError
 from amphorad.health.monitor import MemberHealth, MonitorSet
 from amphorad.messages import (
     VERSION,
+    Adoption,
     Alarm,
     Apply,
     Begin,
@@ -37,7 +44,9 @@ from amphorad.messages import (
     Pulse,
     Receipt,
     Refusal,
+    SocketName,
     Stop,
+    Survive,
     Transition,
     decode_load_balancer,
 )
@@ -54,11 +63,28 @@ if TYPE_CHECKING:
     from amphorad.health.verdict import Verdict
     from amphorad.model import Bind
 
-__all__ = ["ControlLoop", "main"]
+__all__ = ["ControlLoop", "Survival", "main"]
 
 MAINTENANCE_S = 0.1
 PULSE_EVERY = 5  # rounds of maintenance
 PULSE_AT_LEAST_EVERY = 20  # also when nothing has changed
+UNTOLD_LIMIT = 4096  # alarms, and transitions, that wait for a supervisor; the oldest are forgotten
+TOLD_LIMIT = 512  # transitions that the next supervisor is told again
+
+
+@dataclass(frozen=True, slots=True)
+class Survival:
+    """What a process needs to outlive its supervisor.
+
+    Args:
+        socket: where it waits for another one.
+        board: descriptor of the board.
+        arguments: the command line, without descriptors.
+    """
+
+    socket: AdoptionSocket
+    board: int
+    arguments: tuple[str, ...]
 
 
 class ControlLoop:
@@ -66,37 +92,50 @@ class ControlLoop:
 
     Args:
         plane: started; stopped when `run` returns.
-        grace_s: how long sessions may go on when the supervisor is gone.
+        channel: to the first supervisor.
+        grace_s: how long sessions may go on when the supervisor is gone for good.
         local_peer: this machine's name among the peers of a configuration; None: the one whose address it has.
+        survival: None: the process ends with its supervisor.
     """
 
-    def __init__(self, plane: DataPlane, channel: Channel, grace_s: float, local_peer: str | None = None) -> None:
+    def __init__(
+        self,
+        plane: DataPlane,
+        channel: Channel,
+        grace_s: float,
+        local_peer: str | None = None,
+        survival: Survival | None = None,
+    ) -> None:
         self._plane = plane
         self._channel = channel
         self._grace_s = grace_s
         self._last_pulse = Pulse(0, 0)
         self._monitors: MonitorSet | None = None
         self._verdicts: dict[tuple[str, str, str], bool] = {}
-        self._transitions: list[Transition] = []
-        self._health_alarms: list[str] = []
+        # What waits to be told; bounded, because a supervisor may be away, or hang, for long.
+        self._transitions: collections.deque[Transition] = collections.deque(maxlen=UNTOLD_LIMIT)
+        self._alarms: collections.deque[str] = collections.deque(maxlen=UNTOLD_LIMIT)
+        self._told: collections.deque[Transition] = collections.deque(maxlen=TOLD_LIMIT)
         self._local_peer = local_peer
         self._peers: PeerExchange | None = None
+        self._survival = survival
+        self._survive = survival is not None
+        self._in_force: Apply | None = None
 
     async def run(self) -> None:
-        """Serves until a Stop message or the end of the control socket, and then until the sessions have ended."""
+        """Serves until a Stop message, or the end of the control socket unless it survives that, and then until the
+        sessions have ended."""
         maintenance = asyncio.create_task(self._maintain(), name="maintenance")
         grace_s = self._grace_s
         self._monitors = monitors = self._start_monitors()
-        self._peers = peers = PeerExchange(self._plane.tables, self._health_alarms.append, self._local_peer)
+        self._peers = peers = PeerExchange(self._plane.tables, self._alarms.append, self._local_peer)
         try:
-            await self._channel.send(Hello(VERSION, os.getpid()))
-            grace_s = await self._take_commands()
-        except Closed:
-            pass  # the supervisor is gone
-        except MessageError as error:
-            with contextlib.suppress(Closed):
-                await self._channel.send(Alarm(f"the supervisor is not understood: {error}"))
+            grace_s = await self._obey(self._channel)
+        except (Closed, MessageError):
+            pass  # the supervisor is gone, or not understood
         finally:
+            if self._survival is not None:
+                self._survival.socket.close()
             maintenance.cancel()
             await asyncio.gather(maintenance, return_exceptions=True)
             await monitors.close()
@@ -104,25 +143,71 @@ class ControlLoop:
             self._verdicts.clear()
             self._plane.stop(grace_s)  # blocks, and nothing else is left to do
 
-    async def _take_commands(self) -> float:
+    async def _obey(self, channel: Channel) -> float:
+        """One supervisor after the other, until one of them says Stop; returns the grace period.
+
+        Raises:
+            Closed: the supervisor is gone, and that ends this process too.
+            MessageError.
+        """
         while True:
-            message = await self._channel.receive()
+            telling = asyncio.create_task(self._tell(channel), name="telling")
+            try:
+                return await self._take_commands(channel)
+            except Closed:
+                if self._survival is None or not self._survive or self._in_force is None:
+                    raise
+            except MessageError as error:
+                self._alarms.append(f"the supervisor is not understood: {error}")
+                with contextlib.suppress(Closed):
+                    await self._tell_alarms(channel)
+                raise
+            finally:
+                telling.cancel()
+                await asyncio.gather(telling, return_exceptions=True)
+                channel.close()
+            channel = await self._survival.socket.wait_supervisor(self._offer)
+
+    def _offer(self) -> tuple[Adoption, tuple[int, ...]]:
+        """What a new supervisor gets."""
+        assert self._in_force is not None
+        assert self._survival is not None
+        listening = self._plane.listening
+        message = Adoption(
+            version=VERSION,
+            release=amphorad.__version__,
+            pid=os.getpid(),
+            arguments=self._survival.arguments,
+            generation=self._in_force.generation,
+            load_balancer=self._in_force.load_balancer,
+            transitions=msgspec.Raw(msgspec.json.encode(list(self._told))),
+            sockets=tuple(SocketName(listener_id, bind.address, bind.port) for listener_id, bind in listening),
+        )
+        return message, (self._survival.board, self._survival.socket.fileno(), *listening.values())
+
+    async def _take_commands(self, channel: Channel) -> float:
+        await channel.send(Hello(VERSION, os.getpid()))
+        while True:
+            message = await channel.receive()
             match message:
                 case Begin():
                     pass  # the loop would not run without it
                 case Apply():
-                    await self._channel.send(self._apply(message))
+                    await channel.send(self._apply(message, channel))
+                case Survive(survive=survive):
+                    self._survive = survive
                 case Stop(grace_s=grace_s):
                     return grace_s
                 case _:
                     raise MessageError(f"unexpected {type(message).__name__}")
 
-    def _apply(self, message: Apply) -> Receipt:
+    def _apply(self, message: Apply, channel: Channel) -> Receipt:
         started = time.monotonic()
         load_balancer = decode_load_balancer(message.load_balancer)
         refusal = None
         try:
-            self._plane.apply(load_balancer, self._take_sockets(message))
+            self._plane.apply(load_balancer, _take_sockets(message, channel))
+            self._in_force = message
             if self._monitors is not None:
                 self._monitors.apply(load_balancer)
             if self._peers is not None:
@@ -132,25 +217,12 @@ class ControlLoop:
         self._last_pulse = Pulse(-1, -1)  # the receipt's figures are newer: another pulse must follow, whatever it says
         return Receipt(message.generation, time.monotonic() - started, self._plane.draining(), refusal)
 
-    def _take_sockets(self, message: Apply) -> dict[tuple[str, Bind], int]:
-        """The listening sockets that came with the message.
-
-        Raises:
-            ConfigError: some did not arrive, because this process has no room for more descriptors (unix(7), SCM_RIGHTS).
-        """
-        try:
-            descriptors = self._channel.take_descriptors(len(message.sockets))
-        except MessageError as error:
-            self._channel.drop_descriptors()
-            raise ConfigError(f"the data plane is out of descriptors: {error}") from error
-        return {name.key: descriptor for name, descriptor in zip(message.sockets, descriptors, strict=True)}
-
     # --- health ---
 
     def _start_monitors(self) -> MonitorSet:
         """What the board says of members is where their monitors go on, after the death of a data plane."""
         known = {MemberKey(*names): up for names, up in self._plane.known_health().items()}
-        return MonitorSet(self._on_transition, on_check=self._on_check, alarm=self._health_alarms.append, initial=known)
+        return MonitorSet(self._on_transition, on_check=self._on_check, alarm=self._alarms.append, initial=known)
 
     def _on_transition(self, key: MemberKey, verdict: Verdict) -> None:
         """What one round of the event loop finds goes into the tables at its end, and is seen by every thread at its next
@@ -187,32 +259,56 @@ class ControlLoop:
         )
         self._plane.show_check(*key, check)
 
-    async def _tell_transitions(self) -> None:
-        transitions, self._transitions = self._transitions, []
-        for transition in transitions:
-            await self._channel.send(transition)
-        while self._health_alarms:
-            await self._channel.send(Alarm(self._health_alarms.pop(0)))
+    # --- the supervisor is told ---
+
+    async def _tell(self, channel: Channel) -> None:
+        """Apart from the maintenance, which does not wait for a supervisor that reads nothing."""
+        rounds = 0
+        with contextlib.suppress(Closed):
+            while True:
+                rounds += 1
+                await self._tell_alarms(channel)
+                await self._tell_transitions(channel)
+                if rounds % PULSE_EVERY == 0:
+                    await self._pulse(channel, in_any_case=rounds % PULSE_AT_LEAST_EVERY == 0)
+                await asyncio.sleep(MAINTENANCE_S)
+
+    async def _tell_alarms(self, channel: Channel) -> None:
+        while self._alarms:
+            await channel.send(Alarm(self._alarms.popleft()))
+
+    async def _tell_transitions(self, channel: Channel) -> None:
+        while self._transitions:
+            transition = self._transitions.popleft()
+            self._told.append(transition)
+            await channel.send(transition)
 
     async def _maintain(self) -> None:
         loop = asyncio.get_running_loop()
-        rounds = 0
         while True:
             self._plane.maintain(loop.time())
-            rounds += 1
-            with contextlib.suppress(Closed):
-                for text in self._plane.alarms():
-                    await self._channel.send(Alarm(text))
-                await self._tell_transitions()
-                if rounds % PULSE_EVERY == 0:
-                    await self._pulse(in_any_case=rounds % PULSE_AT_LEAST_EVERY == 0)
+            self._alarms.extend(self._plane.alarms())
             await asyncio.sleep(MAINTENANCE_S)
 
-    async def _pulse(self, *, in_any_case: bool) -> None:
+    async def _pulse(self, channel: Channel, *, in_any_case: bool) -> None:
         pulse = Pulse(self._plane.sessions(), self._plane.draining())
         if in_any_case or pulse != self._last_pulse:
             self._last_pulse = pulse
-            await self._channel.send(pulse)
+            await channel.send(pulse)
+
+
+def _take_sockets(message: Apply, channel: Channel) -> dict[tuple[str, Bind], int]:
+    """The listening sockets that came with the message.
+
+    Raises:
+        ConfigError: some did not arrive, because this process has no room for more descriptors (unix(7), SCM_RIGHTS).
+    """
+    try:
+        descriptors = channel.take_descriptors(len(message.sockets))
+    except MessageError as error:
+        channel.drop_descriptors()
+        raise ConfigError(f"the data plane is out of descriptors: {error}") from error
+    return {name.key: descriptor for name, descriptor in zip(message.sockets, descriptors, strict=True)}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -221,6 +317,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--control", type=int, required=True, help="descriptor of the control socket")
     parser.add_argument("--board", type=int, required=True, help="descriptor of the board")
+    parser.add_argument(
+        "--adoption", type=int, help="descriptor of the adoption socket; without it, end with the supervisor"
+    )
     parser.add_argument("--threads", type=int, required=True, help="engine threads")
     parser.add_argument("--http-reuse", type=ReusePolicy, default=ReusePolicy.RETRY)
     parser.add_argument("--grace", type=float, default=0.0, help="seconds that sessions get when the supervisor dies")
@@ -230,6 +329,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--namespace", type=Path, help="network namespace to enter")
     parser.add_argument("--user", help="to become, once nothing needs root any more")
     options = parser.parse_args(arguments)
+    options.arguments = _without_descriptors(sys.argv[1:] if arguments is None else arguments)
+    options.owner = os.geteuid()  # before it changes
 
     # The terminal and service managers signal the whole group; when to stop is for the supervisor to say.
     for number in SUPERVISOR_SIGNALS:
@@ -241,8 +342,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"amphorad data plane: {error}", file=sys.stderr)
         return 1
     set_name("amphorad-spare")
-    for descriptor in (options.control, options.board):
-        os.set_inheritable(descriptor, False)
+    for descriptor in (options.control, options.board, options.adoption):
+        if descriptor is not None:
+            os.set_inheritable(descriptor, False)
     control = socket.socket(fileno=options.control)
     if _wait_begin(control):
         set_name("amphorad-data")
@@ -250,6 +352,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             runner.run(_serve(options, control))
     control.close()
     return 0
+
+
+def _without_descriptors(arguments: Sequence[str]) -> list[str]:
+    return [argument for argument in arguments if not argument.startswith(("--control=", "--board=", "--adoption="))]
 
 
 def _confine(namespace: Path | None, user: str | None) -> None:
@@ -276,7 +382,11 @@ async def _serve(options: argparse.Namespace, control: socket.socket) -> None:
     plane = DataPlane(board, threads=options.threads, settings=settings)
     try:
         plane.start()
-        await ControlLoop(plane, channel, options.grace, options.local_peer).run()
+        survival = None
+        if options.adoption is not None:
+            waiting = AdoptionSocket(socket.socket(fileno=options.adoption), options.owner)
+            survival = Survival(waiting, board.fileno(), tuple(options.arguments))
+        await ControlLoop(plane, channel, options.grace, options.local_peer, survival).run()
     finally:
         channel.close()  # the board is left to the end of the process: the engine's objects still point into it
 

@@ -1,0 +1,326 @@
+"""A data plane that outlives its supervisor, and the next supervisor that takes it over, with traffic on it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+from typing import TYPE_CHECKING
+
+import pytest
+
+from amphorad.dialects.haproxy import Escaping
+from amphorad.errors import ListenError
+from amphorad.supervisor import AlreadyRunning, Options, Supervisor, read_configuration
+from tests.conftest import open_descriptors
+from tests.support.lb_file import lb_file, listener, member
+from tests.support.scripted_member import ScriptedMember, connect, echo, echoes, get, http_member, refuses
+from tests.support.served import Served, exists, free_port, wait_until
+from tests.support.traffic import Load, Members
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from amphorad.model import LoadBalancer
+
+CLIENTS = {"keep_alive": 8, "short": 4, "held": 6}
+
+
+def text(http: int, tcp: int, ports: Sequence[int], *, weight: int = 1) -> str:
+    lines = [member(port, weight=weight) for port in ports]
+    return lb_file(listener("http", http, lines, mode="http"), listener("tcp", tcp, lines))
+
+
+def model(written: str) -> LoadBalancer:
+    return read_configuration(written, "lb.cfg", Escaping.INTENT)
+
+
+def options(directory: Path, **more: object) -> Options:
+    chosen: dict[str, object] = {"threads": 2, "grace_s": 0.2, "survive": True} | more
+    return Options(state_dir=directory / "state", **chosen)  # type: ignore[arg-type]
+
+
+async def kill_supervisor(served: Served) -> None:
+    served.process.kill()
+    await asyncio.to_thread(served.process.wait)
+
+
+async def wait_ended(pid: int) -> None:
+    await asyncio.to_thread(wait_until, lambda: not os.path.exists(f"/proc/{pid}/exe"))
+
+
+@pytest.mark.asyncio
+async def test_killed_supervisor_fails_no_request_and_the_next_one_goes_on(tmp_path: Path) -> None:
+    http, tcp = free_port(), free_port()
+    async with Members(6) as members:
+        with Served(tmp_path, text(http, tcp, members.ports[:4]), "--survive") as served:
+            pid = served.data_plane
+            supervisor = Supervisor(options(tmp_path))
+            try:
+                async with Load(http, tcp, **CLIENTS) as load:
+                    await load.wait_answered(300)
+                    await kill_supervisor(served)
+                    await load.wait_answered(600)
+
+                    await supervisor.start(model(text(http, tcp, members.ports[:4])))
+                    assert supervisor.data_plane_pid == pid
+                    assert supervisor.status().generation == 1
+                    await load.wait_answered(300)
+
+                    receipt = await supervisor.apply(model(text(http, tcp, members.ports)))
+                    assert receipt.generation == 2
+                    assert "4 members added" in receipt.summary
+                    await load.wait_answered(600)
+            finally:
+                await supervisor.stop(0.0)
+            assert load.failures == []
+            assert all(members.requests[port] for port in members.ports)
+            await wait_ended(pid)
+            assert await asyncio.to_thread(refuses, http)
+
+
+@pytest.mark.asyncio
+async def test_adopted_data_plane_that_is_killed_is_replaced(tmp_path: Path) -> None:
+    """It is no child of the supervisor that notices, and keeps what the board knows."""
+    port = free_port()
+    with ScriptedMember(http_member()) as target:
+        written = lb_file(listener("web", port, [member(target.port)], mode="http"))
+        with Served(tmp_path, written, "--survive") as served:
+            first = served.data_plane
+            with await asyncio.to_thread(connect, port) as client:
+                assert await asyncio.to_thread(get, client) == b"200 ok"
+            await kill_supervisor(served)
+        supervisor = Supervisor(options(tmp_path))
+        try:
+            await supervisor.start(model(written))
+            assert supervisor.data_plane_pid == first
+
+            os.kill(first, signal.SIGKILL)
+            await asyncio.to_thread(wait_until, lambda: supervisor.data_plane_pid not in (0, first))
+
+            with await asyncio.to_thread(connect, port) as client:
+                assert await asyncio.to_thread(get, client) == b"200 ok"
+            status = supervisor.status()
+            assert status.data_plane.restarts == 1
+            assert f"data plane died pid={first} exit code unknown" in status.alarms[0]
+            assert status.listeners[0].counts.requests == 2
+        finally:
+            await supervisor.stop(0.0)
+
+
+@pytest.mark.asyncio
+async def test_leave_and_adopt_20_times_leaks_nothing_and_fails_nothing(tmp_path: Path) -> None:
+    http, tcp = free_port(), free_port()
+    async with Members(3) as members:
+        wanted = model(text(http, tcp, members.ports))
+        supervisor = Supervisor(options(tmp_path))
+        await supervisor.start(wanted)
+        pid = supervisor.data_plane_pid
+        try:
+            async with Load(http, tcp, **CLIENTS) as load:
+                here, there = [], []
+                for _time in range(20):
+                    await load.wait_answered(30)
+                    await supervisor.leave()
+                    here.append(len([what for what in open_descriptors().values() if "socket" not in what]))
+                    there.append(len([each for each in descriptors_of(pid) if "socket" not in each or "unix" in each]))
+                    await load.wait_answered(30)
+                    supervisor = Supervisor(options(tmp_path))
+                    await supervisor.start(wanted)
+                    assert supervisor.data_plane_pid == pid
+            assert load.failures == []
+            assert len(set(here[1:])) == 1, here
+            assert len(set(there[1:])) == 1, there
+        finally:
+            await supervisor.stop(0.0)
+
+
+def descriptors_of(pid: int) -> list[str]:
+    found = []
+    for name in os.listdir(f"/proc/{pid}/fd"):
+        try:
+            found.append(os.readlink(f"/proc/{pid}/fd/{name}"))
+        except FileNotFoundError:
+            continue
+    return found
+
+
+@pytest.mark.asyncio
+async def test_adoption_with_a_changed_configuration_applies_it(tmp_path: Path) -> None:
+    port, other = free_port(), free_port()
+    with ScriptedMember(echo) as held, ScriptedMember(http_member(b"new")) as target:
+        before = lb_file(listener("tcp", port, [member(held.port)]))
+        after = lb_file(
+            listener("tcp", port, [member(held.port)]), listener("web", other, [member(target.port)], mode="http")
+        )
+        supervisor = Supervisor(options(tmp_path))
+        await supervisor.start(model(before))
+        pid = supervisor.data_plane_pid
+        with await asyncio.to_thread(connect, port) as client:
+            assert await asyncio.to_thread(echoes, client)
+            await supervisor.leave()
+            assert await asyncio.to_thread(echoes, client)
+
+            supervisor = Supervisor(options(tmp_path))
+            try:
+                await supervisor.start(model(after))
+
+                assert supervisor.data_plane_pid == pid
+                assert supervisor.status().generation == 2
+                assert await asyncio.to_thread(echoes, client)
+                with await asyncio.to_thread(connect, other) as web:
+                    assert await asyncio.to_thread(get, web) == b"200 new"
+            finally:
+                await supervisor.stop(0.0)
+
+
+@pytest.mark.asyncio
+async def test_adoption_with_an_address_that_is_taken_leaves_the_old_one_serving(tmp_path: Path) -> None:
+    port, taken = free_port(), free_port()
+    with ScriptedMember(http_member()) as target, ScriptedMember(echo) as owner:
+        taken = owner.port
+        before = lb_file(listener("web", port, [member(target.port)], mode="http"))
+        after = lb_file(listener("web", port, [member(target.port)], mode="http"), listener("t", taken, [member(1)]))
+        supervisor = Supervisor(options(tmp_path))
+        await supervisor.start(model(before))
+        pid = supervisor.data_plane_pid
+        await supervisor.leave()
+
+        second = Supervisor(options(tmp_path))
+        with pytest.raises(ListenError):
+            await second.start(model(after))
+        await second.stop(0.0)
+
+        third = Supervisor(options(tmp_path))
+        try:
+            with await asyncio.to_thread(connect, port) as client:
+                assert await asyncio.to_thread(get, client) == b"200 ok"
+            await third.start(model(before))
+            assert third.data_plane_pid == pid
+        finally:
+            await third.stop(0.0)
+
+
+@pytest.mark.asyncio
+async def test_other_settings_are_taken_by_a_successor_without_a_failed_request(tmp_path: Path) -> None:
+    """As for another release: the process itself has to be another one."""
+    http, tcp = free_port(), free_port()
+    async with Members(3) as members:
+        wanted = model(text(http, tcp, members.ports))
+        supervisor = Supervisor(options(tmp_path, threads=1))
+        await supervisor.start(wanted)
+        first = supervisor.data_plane_pid
+        # sessions that are held stay with the old process, which is there as long as they are
+        async with Load(http, tcp, short=4, held=4) as load:
+            await load.wait_answered(200)
+            await supervisor.leave()
+            supervisor = Supervisor(options(tmp_path, threads=2))
+            await supervisor.start(wanted)
+            second = supervisor.data_plane_pid
+            assert second != first
+            assert exists(first)
+            await load.wait_answered(400)
+        try:
+            assert load.failures == []
+            await wait_ended(first)
+            status = supervisor.status()
+            assert status.data_plane.threads == 2
+            assert sum(each.counts.connections for each in status.listeners) > 300  # of both
+        finally:
+            await supervisor.stop(0.0)
+
+
+@pytest.mark.asyncio
+async def test_second_supervisor_is_refused_while_the_first_lives(tmp_path: Path) -> None:
+    port = free_port()
+    with ScriptedMember(echo) as target:
+        wanted = model(lb_file(listener("tcp", port, [member(target.port)])))
+        first, second = Supervisor(options(tmp_path)), Supervisor(options(tmp_path))
+        try:
+            await first.start(wanted)
+            with pytest.raises(AlreadyRunning):
+                await second.start(wanted)
+            await second.stop(0.0)
+            with await asyncio.to_thread(connect, port) as client:
+                assert await asyncio.to_thread(echoes, client)
+        finally:
+            await first.stop(0.0)
+
+
+@pytest.mark.asyncio
+async def test_survivor_is_ended_on_demand(tmp_path: Path) -> None:
+    port = free_port()
+    with ScriptedMember(echo) as target:
+        supervisor = Supervisor(options(tmp_path))
+        await supervisor.start(model(lb_file(listener("tcp", port, [member(target.port)]))))
+        pid = supervisor.data_plane_pid
+        await supervisor.leave()
+
+        assert await Supervisor(options(tmp_path)).end_survivor()
+
+        assert await asyncio.to_thread(refuses, port)
+        await wait_ended(pid)
+        assert not await Supervisor(options(tmp_path)).end_survivor()
+        assert not (tmp_path / "state/adoption.sock").exists()
+
+
+def test_killed_supervisor_without_survive_ends_the_data_plane(tmp_path: Path) -> None:
+    port = free_port()
+    with ScriptedMember(echo) as target:
+        with Served(tmp_path, lb_file(listener("tcp", port, [member(target.port)]))) as served:
+            pid = served.data_plane
+            served.process.kill()
+            served.process.wait()
+            wait_until(lambda: not os.path.exists(f"/proc/{pid}/exe"))
+            assert refuses(port)
+
+
+@pytest.mark.asyncio
+async def test_silent_stranger_on_the_adoption_socket_costs_the_next_supervisor_nothing_but_time(
+    tmp_path: Path,
+) -> None:
+    port = free_port()
+    with ScriptedMember(echo) as target:
+        wanted = model(lb_file(listener("tcp", port, [member(target.port)])))
+        supervisor = Supervisor(options(tmp_path))
+        await supervisor.start(wanted)
+        pid = supervisor.data_plane_pid
+        await supervisor.leave()
+        with socket.socket(socket.AF_UNIX) as silent:
+            silent.connect(str(tmp_path / "state/adoption.sock"))
+            with await asyncio.to_thread(connect, port) as client:
+                assert await asyncio.to_thread(echoes, client)
+        supervisor = Supervisor(options(tmp_path))
+        try:
+            await supervisor.start(wanted)
+            assert supervisor.data_plane_pid == pid
+        finally:
+            await supervisor.stop(0.0)
+
+
+@pytest.mark.asyncio
+async def test_data_plane_that_hangs_is_ended_by_the_next_supervisor(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("amphorad.adoption.ANSWER_S", 0.5)
+    port = free_port()
+    with ScriptedMember(echo) as target:
+        wanted = model(lb_file(listener("tcp", port, [member(target.port)])))
+        supervisor = Supervisor(options(tmp_path))
+        await supervisor.start(wanted)
+        pid = supervisor.data_plane_pid
+        await supervisor.leave()
+        os.kill(pid, signal.SIGSTOP)
+
+        supervisor = Supervisor(options(tmp_path))
+        try:
+            await supervisor.start(wanted)
+
+            assert supervisor.data_plane_pid not in (0, pid)
+            assert supervisor.status().alarms[0].endswith(f"data plane pid={pid} does not answer, killed")
+            with await asyncio.to_thread(connect, port) as client:
+                assert await asyncio.to_thread(echoes, client)
+        finally:
+            await supervisor.stop(0.0)
