@@ -67,6 +67,11 @@ class _Agent:
     async def _replace_settings(self, content: bytes) -> None:
         first, *others = self._settings.files
         parse_settings([(first, content.decode()), *((path, path.read_text()) for path in others)])
+        before = await asyncio.to_thread(first.read_bytes)
         await asyncio.to_thread(write_atomically, first, content, _FILE_MODE)
+        try:
+            await self._reread_settings()
+        except BaseException:
+            await asyncio.to_thread(write_atomically, first, before, _FILE_MODE)
+            raise
         _log.info("agent configuration replaced path=%s", first)
-        await self._reread_settings()
