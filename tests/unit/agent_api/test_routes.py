@@ -426,6 +426,14 @@ def test_agent_configuration_that_cannot_take_effect_is_500_and_the_old_one_is_b
     assert rig.config_file.read_bytes() == before
 
 
+def test_agent_configuration_that_somebody_deleted_is_made_again(rig: ApiRig) -> None:
+    text = rig.config_file.read_bytes()
+    rig.config_file.unlink()
+
+    assert rig.call("PUT", "/1.0/config", text).status == 202
+    assert rig.config_file.read_bytes() == text
+
+
 # --- 20, 21: VRRP ---
 
 
