@@ -16,6 +16,7 @@ from amphorad.agent.settings import read_settings
 from tests.support.agent_rig import LB_ID, OUTSIDE_IP, OWN_IP, SUBNET, VIP, AmphoraRig, LoopIn
 from tests.support.controller import RETRIES, Controller, modules
 from tests.support.octavia_render import make_listener, make_member, make_monitor, make_pool, require_octavia
+from tests.support.served import wait_until
 from tests.support.traffic import Members
 
 if TYPE_CHECKING:
@@ -48,12 +49,13 @@ class Amphora:
 
     @property
     def calls(self) -> list[tuple[str, str, int, float]]:
-        """Method, path, status and milliseconds of every call so far."""
+        """Method, path, status and milliseconds of every call so far; the log may be a little late."""
         pattern = re.compile(r"call method=(\S+) path=(\S+) status=(\d+) ms=(\S+) ")
         return [(m, path, int(status), float(ms)) for m, path, status, ms in pattern.findall(self.rig.log)]
 
-    def count(self, method: str, path: str) -> int:
-        return sum(call[:2] == (method, path) for call in self.calls)
+    def wait_count(self, method: str, path: str, number: int) -> None:
+        """Until the log has that many of these calls."""
+        wait_until(lambda: sum(call[:2] == (method, path) for call in self.calls) == number)
 
     # --- what the controller's flows do ---
 
@@ -164,7 +166,7 @@ def test_sequence_from_boot_to_deletion(single: Amphora, members: Members) -> No
     mac = "02:00:00:00:99:99"
     with pytest.raises(modules().driver_errors.TimeOutException):
         single.plug_vip(mac)
-    assert single.count("POST", f"/1.0/plug/vip/{VIP}") == RETRIES
+    single.wait_count("POST", f"/1.0/plug/vip/{VIP}", RETRIES)
     mac = single.rig.plug_interface()
     single.plug_vip(mac)
     single.plug_vip(mac)  # a repeated flow: 409, which is fine
@@ -220,6 +222,7 @@ def test_sequence_from_boot_to_deletion(single: Amphora, members: Members) -> No
 
 def assert_in_time(found: Amphora) -> None:
     """Every call that is not bound by another program: by the start of a data plane, or by the kernel's interfaces."""
+    found.wait_count("DELETE", f"/1.0/listeners/{LB_ID}", 2)
     first_start = next(number for number, call in enumerate(found.calls) if call[1].endswith("/reload"))
     own = [call for number, call in enumerate(found.calls) if number != first_start and "/plug/" not in call[1]]
     assert [call for call in own if call[3] > LIMIT_MS * LOADED] == []
@@ -259,7 +262,7 @@ def test_sequence_of_rotation_and_configuration(single: Amphora) -> None:
 
     assert (rig.directory / "server.pem").read_bytes() == fresh
     assert read_settings([rig.file]).heartbeat_interval == 3
-    assert {call[2] for call in single.calls} == {200, 202, 500}
+    wait_until(lambda: {call[2] for call in single.calls} == {200, 202, 500})
 
 
 def test_sequence_of_vrrp_before_any_listener() -> None:
@@ -284,7 +287,7 @@ def test_sequence_of_vrrp_before_any_listener() -> None:
 
         assert record.vrrp_interface == "eth1"
         assert running
-        assert found.count("PUT", "/1.0/vrrp/start") == 2
+        found.wait_count("PUT", "/1.0/vrrp/start", 2)
         assert not [command for command in found.rig.tenant_processes().values() if "keepalived" in command]
         # no listener, so nobody is MASTER and the VIP is nowhere
         with pytest.raises(modules().errors.NotFound):
