@@ -136,6 +136,7 @@ def test_data_plane_that_is_replaced_moves_nothing_and_one_that_stops_moves_the_
     assert second.transitions == ["BACKUP", "MASTER"]
 
 
+@pytest.mark.slow
 def test_supervisor_and_data_plane_killed_together_move_the_vip_within_two_seconds(
     standalone: tuple[Pair, Standalone, Standalone],
 ) -> None:
