@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 require_octavia()
-pytest.importorskip("amphorad.agent.process", reason="the agent is not complete yet")
-pytest.importorskip("amphorad.network.plugging", reason="the agent is not complete yet")
 
 pytestmark = [pytest.mark.netns, pytest.mark.timeout(90)]
 
