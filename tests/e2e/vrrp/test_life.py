@@ -190,6 +190,7 @@ async def test_calls_out_of_order_answer_as_the_stock_agent_does(pair: Pair) -> 
         await agent.end()
 
 
+@pytest.mark.slow
 @pytest.mark.asyncio
 async def test_node_without_a_listener_is_in_fault_until_there_is_one(pair: Pair) -> None:
     """Octavia contract section 5.3: the VIP is nowhere before the first listener."""

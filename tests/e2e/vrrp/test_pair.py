@@ -89,8 +89,7 @@ def standalone(tmp_path: Path) -> Iterator[tuple[Pair, Standalone, Standalone]]:
     if shutil.which("keepalived") is None:
         pytest.skip("the keepalived program is not installed")
     with Pair(tmp_path) as pair:
-        for node in (pair.a, pair.b):
-            node.serve("--vrrp")
+        pair.serve("--vrrp")
         first = Standalone(pair.a, tmp_path)
         try:
             until(pair.a.has)
@@ -121,6 +120,8 @@ def test_data_plane_that_is_replaced_moves_nothing_and_one_that_stops_moves_the_
     standalone: tuple[Pair, Standalone, Standalone],
 ) -> None:
     pair, first, second = standalone
+    until(lambda: pair.a.spare() > 0)
+    time.sleep(1.0)  # it has loaded its code; without a spare a replacement may take longer than the VIP is held
     os.kill(pair.a.data_plane(), signal.SIGKILL)
     time.sleep(1.5)  # a run of the check script too
     assert first.transitions == ["BACKUP", "MASTER"]
