@@ -10,6 +10,7 @@ keepalived: the tests do, with `Vrrp` or with the program alone.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import secrets
@@ -70,7 +71,7 @@ class Answers:
     def longest_gap_s(self) -> float:
         """Between two good answers one after the other; infinite when there was none after the last failure."""
         good = sorted(done for _began, done in self.results if done is not None)
-        return max((later - earlier for earlier, later in zip(good, good[1:], strict=False)), default=float("inf"))
+        return max((later - earlier for earlier, later in itertools.pairwise(good)), default=float("inf"))
 
 
 class VipClient:
@@ -129,7 +130,7 @@ class Node:
         return render_vrrp(**(arguments | changes))
 
     def serve(self, *options: str) -> None:
-        """Starts the data plane and its member."""
+        """Starts the data plane and its member; `wait_ready` comes next."""
         self._spawn([sys.executable, str(_SUPPORT / "member_server.py"), "9000", self.name], "member")
         file = self._directory / "lb.cfg"
         file.write_text(lb_file(listener("web", PORT, [member(9000)], mode="http", binds=[(VIP, PORT), (VIP6, PORT)])))
@@ -142,8 +143,12 @@ class Node:
                 [*inside(self.namespace), *command], stdout=subprocess.PIPE, stderr=errors, text=True
             )
         self._processes.append(process)
-        assert process.stdout is not None
-        assert process.stdout.readline().startswith("ready"), (self._directory / f"{log}.log").read_text()
+
+    def wait_ready(self) -> None:
+        for process in self._processes:
+            assert process.stdout is not None
+            logs = [file.read_text() for file in self._directory.glob("*.log")]
+            assert process.stdout.readline().startswith("ready"), logs
 
     @property
     def supervisor(self) -> int:
@@ -154,6 +159,12 @@ class Node:
         """Process id of the data plane, 0 while there is none."""
         with Client(self.serve_dir / "admin.sock") as client:
             pid: int = client.status().data_plane.pid  # type: ignore[attr-defined,unused-ignore]
+        return pid
+
+    def spare(self) -> int:
+        """Process id of the data plane that waits to take over, 0 while there is none."""
+        with Client(self.serve_dir / "admin.sock") as client:
+            pid: int = client.status().data_plane.spare  # type: ignore[attr-defined,unused-ignore]
         return pid
 
     def has(self, address: str = VIP) -> bool:
@@ -227,6 +238,13 @@ class Pair:
                 node.close()
         for name in (self.a.namespace, self.b.namespace, self._client, self.switch):
             subprocess.run(["ip", "netns", "del", name], capture_output=True)
+
+    def serve(self, *options: str) -> None:
+        """Data planes on both nodes."""
+        for node in (self.a, self.b):
+            node.serve(*options)
+        for node in (self.a, self.b):
+            node.wait_ready()
 
     def client(self, address: str = VIP) -> VipClient:
         return VipClient(self._client, address)

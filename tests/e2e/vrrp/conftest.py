@@ -127,8 +127,7 @@ def pair(tmp_path: Path) -> Iterator[Pair]:
     if shutil.which("keepalived") is None:
         pytest.skip("the keepalived program is not installed")
     with Pair(tmp_path) as made:
-        made.a.serve()
-        made.b.serve()
+        made.serve()
         yield made
 
 
