@@ -44,10 +44,11 @@ if TYPE_CHECKING:
     from amphorad.model import Bind, LoadBalancer
     from amphorad.plan import Plan
 
-__all__ = ["AlreadyRunning", "NotStarted", "Options", "Supervisor", "read_configuration"]
+__all__ = ["AlreadyRunning", "NotStarted", "Options", "Supervisor", "read_configuration", "survivor_names"]
 
 log = logging.getLogger(__name__)
 
+ADOPTION_SOCKET = "adoption.sock"
 ALARMS_KEPT = 50
 TRANSITIONS_KEPT = 16  # of each member
 # A data plane that lived shorter than SHORT_LIFE_S counts as failing; the first restart never waits.
@@ -105,7 +106,7 @@ class Supervisor:
         self._leaving: list[DataPlaneProcess] = []  # succeeded, and not ended yet
         self._arguments: list[str] = []
         self._threads = 0
-        self._adoption_path = options.state_dir / "adoption.sock"
+        self._adoption_path = options.state_dir / ADOPTION_SOCKET
         self._adoption: socket.socket | None = None
         self._spare_at = 0.0
         self._silent: DataPlaneProcess | None = None  # an alarm has been raised for it
@@ -728,3 +729,11 @@ def _successor_of(descriptor: int, threads: int) -> Board:
         board.copy_from(old)
     old.close()
     return board
+
+
+def survivor_names(directory: Path) -> list[str]:
+    """State directories in `directory` whose data plane may have outlived its supervisor, or may be supervised."""
+    try:
+        return sorted(path.name for path in directory.iterdir() if (path / ADOPTION_SOCKET).is_socket())
+    except FileNotFoundError:
+        return []

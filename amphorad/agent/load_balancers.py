@@ -35,7 +35,7 @@ from amphorad.agent_api.identifiers import is_id
 from amphorad.dialects import haproxy
 from amphorad.errors import AmphoradError, ConfigError, NotFound, OperationFailed
 from amphorad.model import Mode
-from amphorad.supervisor import Options, Supervisor, read_configuration
+from amphorad.supervisor import Options, Supervisor, read_configuration, survivor_names
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -373,9 +373,21 @@ class LoadBalancers:
                     await self._restore(lb_id)
                 except OSError as error:
                     log.error("load balancer cannot be read lb=%s reason=%s", lb_id, _reason(error))
+            await self._end_survivors()
             await self._lvs.restore()
         self._retrying = asyncio.create_task(self._keep_trying(), name="load balancers retry")
         self._changed()
+
+    async def _end_survivors(self) -> None:
+        """Of load balancers that were being stopped or deleted when the agent before this one died."""
+        for lb_id in await asyncio.to_thread(survivor_names, self._settings.state_dir):
+            entry = self._entries.get(lb_id)
+            if is_id(lb_id) and (entry is None or not entry.is_started):
+                try:
+                    if await Supervisor(self._options(lb_id)).end_survivor():
+                        log.warning("data plane of a load balancer that is not started was ended lb=%s", lb_id)
+                except AmphoradError as error:
+                    log.error("data plane cannot be ended lb=%s reason=%s", lb_id, error)
 
     async def _restore(self, lb_id: str) -> None:
         entry = self._entries[lb_id] = _Entry()
@@ -421,7 +433,7 @@ class LoadBalancers:
         await self._end_retrying()
         for entry in self._entries.values():
             if entry.supervisor is not None:
-                await entry.supervisor.stop()
+                await entry.supervisor.leave()
 
     async def stop_all(self, grace_s: float) -> None:
         """Ends this object and all data planes; what was started is started again by the next `restore`."""
@@ -467,6 +479,7 @@ class LoadBalancers:
             minimum_body_rate=settings.minimum_body_rate,
             traffic_log=settings.traffic_log,
             free_bind=True,  # a BACKUP does not have the VIP
+            survive=True,
             local_peer=peer_name(settings.amphora_id) if settings.amphora_id else None,
         )
 
