@@ -20,7 +20,7 @@ PYTEST_ARGS := $(if $(FAST),-m "not slow") $(ARGS)
 FUZZ_SECONDS ?= 600
 SOAK_SECONDS ?= 1800
 
-.PHONY: help demo test lint bench bench-locust sanitize fuzz soak build clean system-build system-test system-bench
+.PHONY: help demo test lint bench bench-locust sanitize fuzz soak image test-image build clean system-build system-test system-bench
 .DEFAULT_GOAL := help
 
 help:  ## show this list
@@ -63,6 +63,15 @@ fuzz: $(TESTED)  ## every fuzzer for FUZZ_SECONDS (default 600) seconds
 
 soak: $(TESTED) system-bench  ## SOAK_SECONDS (default 1800) of churn: connections, applies, member deaths
 	$(BIN)/python -m bench.soak --seconds $(SOAK_SECONDS) $(ARGS)
+
+image: system-build  ## the amphora image, images/out/amphorad.qcow2 (root or sudo; see images/README.md)
+	@tools/system-packages --python "$(PYTHON)" image
+	@PYTHON="$(PYTHON)" images/build $(ARGS)
+
+test-image: $(TESTED)  ## boots the image under qemu and drives it with the real Octavia driver (about ten minutes)
+	@tools/system-packages --python "$(PYTHON)" image vm
+	@[ -e images/out/amphorad.qcow2 ] || PYTHON="$(PYTHON)" images/build
+	@$(BIN)/python -m pytest -m vm tests/image $(ARGS)
 
 build: $(BUILT)  ## the virtual environment with the engine built
 

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
+from amphorad.agent.status import AgentStatus
 from amphorad.errors import AmphoradError, ConfigError, ListenError
 from amphorad.status import Status
 
@@ -106,9 +107,9 @@ class Refused(AmphoradError):
 
 
 class Handler(Protocol):
-    """What the admin socket needs from the supervisor."""
+    """What the admin socket needs from a supervisor, or from an agent."""
 
-    def status(self) -> Status: ...
+    def status(self) -> Status | AgentStatus: ...
 
     async def apply_text(self, text: str, file: str) -> ApplyReceipt: ...
 
@@ -256,7 +257,19 @@ class Client:
         self._socket.close()
 
     def status(self) -> Status:
-        return msgspec.json.decode(self._ask(GetStatus()), type=Status)
+        """Of one load balancer.
+
+        Raises:
+            NotRunning: also when it is an agent that answers.
+        """
+        answer = self.any_status()
+        if isinstance(answer, AgentStatus):
+            raise NotRunning(f"an agent answers on {self._path}, not a load balancer")
+        return answer
+
+    def any_status(self) -> Status | AgentStatus:
+        """Of one load balancer, or of an agent with all that it has."""
+        return msgspec.json.decode(self._ask(GetStatus()), type=Status | AgentStatus)
 
     def apply(self, text: str, file: str) -> ApplyReceipt:
         """

@@ -148,7 +148,9 @@ class DataPlaneStatus(msgspec.Struct, frozen=True):
     spare: int = 0
 
 
-class Status(msgspec.Struct, frozen=True):
+class Status(msgspec.Struct, frozen=True, tag="load_balancer", tag_field="kind"):
+    """One load balancer with its data plane."""
+
     version: str
     load_balancer: str
     file: str

@@ -73,6 +73,7 @@ class Options:
 
     Args:
         file: the configuration, read at the start and on `reread`.
+        admin_socket: where operators ask; None for a supervisor that somebody else answers for.
         threads: engine threads; None takes `nbthread` of the file, else the number of usable CPUs; at most MAX_THREADS.
         state_dir: a directory of this process alone, made with mode 0700 if it is not there.
         grace_s: how long open sessions may go on after a stop.
@@ -85,7 +86,7 @@ class Options:
 
     file: Path
     state_dir: Path
-    admin_socket: Path
+    admin_socket: Path | None = None
     threads: int | None = None
     grace_s: float = 10.0
     reuse: ReusePolicy = ReusePolicy.RETRY
@@ -134,7 +135,7 @@ class Supervisor:
     def __init__(self, options: Options, read_file: Callable[[Path], str]) -> None:
         self._options = options
         self._read_file = read_file
-        self._admin = AdminServer(options.admin_socket, self)
+        self._admin = AdminServer(options.admin_socket, self) if options.admin_socket is not None else None
         self._sockets = ListeningSockets(free_bind=options.free_bind)
         self._board: Board | None = None
         self._child: DataPlaneProcess | None = None
@@ -181,10 +182,11 @@ class Supervisor:
             raise NotStarted(str(error)) from error
         self._sockets.commit(wanted)
         self._running, self._generation = wanted, 1
-        try:
-            await self._admin.start()
-        except OSError as error:
-            raise AlreadyRunning(f"admin socket {self._options.admin_socket}: {error.strerror}") from error
+        if self._admin is not None:
+            try:
+                await self._admin.start()
+            except OSError as error:
+                raise AlreadyRunning(f"admin socket {self._options.admin_socket}: {error.strerror or error}") from error
         self._tasks = [
             asyncio.create_task(self._keep_running(), name="data plane watch"),
             asyncio.create_task(self._look_after(), name="data plane care"),
@@ -198,7 +200,8 @@ class Supervisor:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        await self._admin.stop()
+        if self._admin is not None:
+            await self._admin.stop()
         await self._drop_spare()
         if self._child is not None:
             log.info("stopping grace_s=%g sessions=%d", grace_s, self._child.sessions)
@@ -219,6 +222,26 @@ class Supervisor:
         """During `stop`: ends the data plane at once."""
         if self._child is not None:
             await self._child.kill()
+
+    @property
+    def running(self) -> LoadBalancer | None:
+        """The configuration in force; None before the first."""
+        return self._running
+
+    @property
+    def board(self) -> Board | None:
+        """What the data plane writes and everyone may read; None before the start."""
+        return self._board
+
+    @property
+    def is_serving(self) -> bool:
+        """There is a data plane that should be answering; False while a dead one has not been replaced."""
+        return self._child is not None and self._child.is_serving
+
+    @property
+    def data_plane_pid(self) -> int:
+        """Of the data plane that serves; 0 while there is none."""
+        return self._child.pid if self._child is not None and self._child.is_serving else 0
 
     @property
     def ready_line(self) -> str:
@@ -400,8 +423,11 @@ class Supervisor:
             Refused, ConfigError, ListenError: it cannot be served; nothing changed.
             NotStarted: the data plane died while it took the new one over; the old one serves again.
         """
+        return await self.apply(read_configuration(text, file, self._options.escaping, self._options.algorithms))
+
+    async def apply(self, wanted: LoadBalancer) -> ApplyReceipt:
+        """As `apply_text`, with what `read_configuration` has made of the text."""
         began = time.monotonic()
-        wanted = read_configuration(text, file, self._options.escaping, self._options.algorithms)
         async with self._changing:
             return await self._apply(wanted, began)
 

@@ -89,6 +89,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"amphorad {amphorad.__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _add_serve(commands)
+    _add_agent(commands)
     _add_check(commands)
     _add_apply(commands)
     _add_status(commands)
@@ -206,6 +207,24 @@ def _add_serve(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "--local-peer",
         metavar="NAME",
         help="this machine's name in a peers section, as -L of haproxy (default: the peer whose address it has)",
+    )
+
+
+def _add_agent(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = _add(
+        commands,
+        "agent",
+        "Be an Octavia amphora: API for the controller, heartbeats, interfaces, VRRP and data planes. Needs root. SIGTERM"
+        " ends the agent and leaves traffic and VRRP running for the next one; SIGINT ends everything; SIGHUP reads the"
+        " settings again.",
+    )
+    parser.add_argument(
+        "--config-file",
+        type=Path,
+        action="append",
+        metavar="FILE",
+        help="settings in the controller's INI dialect; may be given several times, later files win (default:"
+        " /etc/octavia/amphora-agent.conf)",
     )
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from amphorad.admin import AdminError, Client, NotRunning
+from amphorad.agent.status import AgentStatus, render_agent
 from amphorad.cli.arguments import ExitCode, build_parser, default_state_dir
 from amphorad.cli.files import read_file
 from amphorad.dialects import haproxy
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from amphorad.admin import ApplyReceipt
+    from amphorad.status import Status
 
 __all__ = ["main"]
 
@@ -36,6 +38,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 from amphorad.cli.serve import serve  # the quick commands do without the event loop
 
                 return serve(options)
+            case "agent":
+                from amphorad.cli.agent import agent
+
+                return agent(options)
             case "check":
                 return check(options)
             case "apply":
@@ -108,9 +114,11 @@ def render_receipt(receipt: ApplyReceipt) -> str:
 
 def status(options: argparse.Namespace) -> ExitCode:
     with Client(_socket_path(options)) as client:
-        answer = client.status()
+        answer = client.any_status()
     if options.json:
         print(msgspec.json.format(msgspec.json.encode(answer), indent=2).decode())
+    elif isinstance(answer, AgentStatus):
+        print(render_agent(answer))
     else:
         print(render(answer))
     return ExitCode.OK
@@ -119,17 +127,28 @@ def status(options: argparse.Namespace) -> ExitCode:
 def top(options: argparse.Namespace) -> ExitCode:
     live = sys.stdout.isatty() and not options.once
     with Client(_socket_path(options)) as client:
-        before, then = client.status(), time.monotonic()
+        before, then = client.any_status(), time.monotonic()
         if live:
             print(CLEAR, end="")
         while True:
             time.sleep(max(0.1, options.interval))
-            now, at = client.status(), time.monotonic()
-            frame = render_top(before, now, at - then)
+            now, at = client.any_status(), time.monotonic()
+            frame = _frame(before, now, at - then)
             print(draw_over(frame) if live else frame + "\n", end="", flush=True)
             if options.once:
                 return ExitCode.OK
             before, then = now, at
+
+
+def _frame(before: Status | AgentStatus, now: Status | AgentStatus, elapsed_s: float) -> str:
+    """One frame of `top`; of an agent, those of its load balancers below each other."""
+    known = {one.load_balancer: one for one in _load_balancers(before)}
+    frames = [render_top(known.get(one.load_balancer), one, elapsed_s) for one in _load_balancers(now)]
+    return "\n\n".join(frames) or "no load balancer runs"
+
+
+def _load_balancers(status: Status | AgentStatus) -> Sequence[Status]:
+    return status.load_balancers if isinstance(status, AgentStatus) else (status,)
 
 
 def _socket_path(options: argparse.Namespace) -> Path:

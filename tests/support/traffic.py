@@ -49,8 +49,9 @@ class _Member(asyncio.Protocol):
 class Members:
     """`async with Members(200) as members:` listens on that many ports."""
 
-    def __init__(self, count: int) -> None:
+    def __init__(self, count: int, address: str = "127.0.0.1") -> None:
         self._count = count
+        self._address = address
         self._servers: list[asyncio.Server] = []
         self.ports: list[int] = []
         self.requests: Counter[int] = Counter()
@@ -61,7 +62,7 @@ class Members:
         for _number in range(self._count):
             # the port is known only once the server is there, and the protocol wants to know it
             known: list[int] = []
-            server = await loop.create_server(lambda known=known: _Member(self, known[0]), "127.0.0.1", 0)
+            server = await loop.create_server(lambda known=known: _Member(self, known[0]), self._address, 0)
             known.append(server.sockets[0].getsockname()[1])
             self._servers.append(server)
             self.ports += known
@@ -82,9 +83,20 @@ class Load:
         http: port of an HTTP listener.
         tcp: port of a TCP listener with the same members.
         keep_alive, short, held: how many clients keep a connection, make one per request, hold a TCP session.
+        address: of both ports.
     """
 
-    def __init__(self, http: int, tcp: int, *, keep_alive: int = 0, short: int = 0, held: int = 0) -> None:
+    def __init__(
+        self,
+        http: int,
+        tcp: int,
+        *,
+        keep_alive: int = 0,
+        short: int = 0,
+        held: int = 0,
+        address: str = "127.0.0.1",
+    ) -> None:
+        self._address = address
         self._http = http
         self._tcp = tcp
         self._numbers = (keep_alive, short, held)
@@ -121,7 +133,7 @@ class Load:
 
     async def _repeat(self, kind: str, port: int) -> None:
         with self._noting(kind):
-            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            reader, writer = await asyncio.open_connection(self._address, port)
             with contextlib.closing(writer):
                 while not self._stopping:
                     await self._exchange(reader, writer, REQUEST)
@@ -132,7 +144,7 @@ class Load:
                 await self._timed(self._one_connection)
 
     async def _one_connection(self) -> None:
-        reader, writer = await asyncio.open_connection("127.0.0.1", self._http)
+        reader, writer = await asyncio.open_connection(self._address, self._http)
         with contextlib.closing(writer):
             await self._exchange(reader, writer, SHORT_REQUEST)
 

@@ -179,8 +179,8 @@ cdef int pipe_drain(Conn *conn) noexcept nogil:
 cdef int64_t conn_splice(Conn *source, Conn *target, uint64_t limit, int to_end) noexcept nogil:
     """Moves up to `limit` bytes without copying: into the target's pipe, and on into its socket.
 
-    `to_end`: `limit` is what is left of a message. While more than a pipe holds is waiting, the kernel may hold back what
-    does not fill a segment.
+    `to_end`: `limit` is what is left of a message, not just a bound of this turn of a stream. While more than a pipe holds is
+    waiting, the kernel may hold back what does not fill a segment.
 
     Returns the bytes taken from the source, END_OF_STREAM, WOULD_BLOCK (nothing to read now) or BROKEN (either side;
     its FAILED flag says which). What the target does not take stays in its pipe, as in `out`.
@@ -189,7 +189,7 @@ cdef int64_t conn_splice(Conn *source, Conn *target, uint64_t limit, int to_end)
     cdef ssize_t count
     cdef uint64_t total
     if pipe == NULL:
-        pipe = pipe_take(target.thread)
+        pipe = pipe_take(target.thread, not to_end)
         if pipe == NULL:
             return WOULD_BLOCK
         target.pipe = pipe

@@ -8,7 +8,7 @@ cdef Block *block_take(Thread *thread, uint64_t capacity) noexcept nogil
 cdef void block_give(Thread *thread, Block *block) noexcept nogil
 cdef void blocks_release(Thread *thread) noexcept nogil
 
-cdef Pipe *pipe_take(Thread *thread) noexcept nogil
+cdef Pipe *pipe_take(Thread *thread, uint32_t width) noexcept nogil
 cdef void pipe_give(Thread *thread, Pipe *pipe) noexcept nogil
 cdef void pipes_release(Thread *thread) noexcept nogil
 

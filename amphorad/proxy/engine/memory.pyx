@@ -19,9 +19,12 @@ cdef extern from *:
     int __builtin_ctzll(unsigned long long) nogil
 
 cdef enum:
-    PIPE_BYTES = 262144
     PIPES_KEPT = 64
-    PIPES_LIMIT = 1024          # of one thread: what stalled clients may hold in pipes is bounded
+
+# By width: of a message, and of a stream without end. A message of a megabyte goes through the caches in quarters; a stream gains
+# more from fewer system calls. What stalled peers of one thread may hold in pipes is bounded.
+cdef int[2] PIPE_BYTES = [262144, 1048576]
+cdef uint32_t[2] PIPES_LIMIT = [1024, 256]
 
 cdef uint32_t[4] CAPACITY = [1024, 4096, 36864, 266240]
 cdef uint32_t[4] KEPT = [512, 128, 64, 8]
@@ -78,16 +81,16 @@ cdef void blocks_release(Thread *thread) noexcept nogil:
         thread.block_counts[size_class] = 0
 
 
-cdef Pipe *pipe_take(Thread *thread) noexcept nogil:
-    """An empty pipe, or NULL when descriptors or memory ran out (the caller copies instead)."""
-    cdef Pipe *pipe = thread.pipes
+cdef Pipe *pipe_take(Thread *thread, uint32_t width) noexcept nogil:
+    """An empty pipe, narrow (0) or wide (1), or NULL when descriptors or memory ran out (the caller copies instead)."""
+    cdef Pipe *pipe = thread.pipes[width]
     cdef int[2] ends
     cdef int capacity
     if pipe != NULL:
-        thread.pipes = pipe.next
-        thread.pipe_count -= 1
+        thread.pipes[width] = pipe.next
+        thread.pipe_count[width] -= 1
         return pipe
-    if thread.pipes_open >= PIPES_LIMIT:
+    if thread.pipes_open[width] >= PIPES_LIMIT[width]:
         return NULL
     pipe = <Pipe *>malloc(sizeof(Pipe))
     if pipe == NULL:
@@ -95,11 +98,12 @@ cdef Pipe *pipe_take(Thread *thread) noexcept nogil:
     if pipe2(ends, O_NONBLOCK | O_CLOEXEC) != 0:
         free(pipe)
         return NULL
-    capacity = fcntl(ends[1], F_SETPIPE_SZ, PIPE_BYTES)
+    capacity = fcntl(ends[1], F_SETPIPE_SZ, PIPE_BYTES[width])
     if capacity < 0:  # the user's pipe quota is used up: the default size still works
         capacity = fcntl(ends[1], F_GETPIPE_SZ, 0)
-    thread.pipes_open += 1
+    thread.pipes_open[width] += 1
     pipe.next = NULL
+    pipe.width = width
     pipe.read_end = ends[0]
     pipe.write_end = ends[1]
     pipe.capacity = capacity
@@ -109,7 +113,7 @@ cdef Pipe *pipe_take(Thread *thread) noexcept nogil:
 
 
 cdef void pipe_destroy(Thread *thread, Pipe *pipe) noexcept nogil:
-    thread.pipes_open -= 1
+    thread.pipes_open[pipe.width] -= 1
     close(pipe.read_end)
     close(pipe.write_end)
     free(pipe)
@@ -119,23 +123,26 @@ cdef void pipe_give(Thread *thread, Pipe *pipe) noexcept nogil:
     """Takes a pipe back. One that still holds bytes is of no use to anyone else."""
     if pipe == NULL:
         return
-    if pipe.held or thread.pipe_count >= PIPES_KEPT:
+    if pipe.held or thread.pipe_count[pipe.width] >= PIPES_KEPT:
         pipe_destroy(thread, pipe)
         return
-    pipe.next = thread.pipes
-    thread.pipes = pipe
-    thread.pipe_count += 1
+    pipe.next = thread.pipes[pipe.width]
+    thread.pipes[pipe.width] = pipe
+    thread.pipe_count[pipe.width] += 1
 
 
 cdef void pipes_release(Thread *thread) noexcept nogil:
-    cdef Pipe *pipe = thread.pipes
+    cdef Pipe *pipe
     cdef Pipe *following
-    while pipe != NULL:
-        following = pipe.next
-        pipe_destroy(thread, pipe)
-        pipe = following
-    thread.pipes = NULL
-    thread.pipe_count = 0
+    cdef uint32_t width
+    for width in range(2):
+        pipe = thread.pipes[width]
+        while pipe != NULL:
+            following = pipe.next
+            pipe_destroy(thread, pipe)
+            pipe = following
+        thread.pipes[width] = NULL
+        thread.pipe_count[width] = 0
 
 
 cdef inline void hang(Thread *thread, Timer *timer) noexcept nogil:

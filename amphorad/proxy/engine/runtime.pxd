@@ -132,6 +132,7 @@ cdef struct Pipe:
     uint32_t capacity
     uint32_t held               # bytes inside
     uint32_t more               # SPLICE_F_MORE: the stream goes on
+    uint32_t width              # which list it belongs to
 
 cdef struct MemberConn:
     Conn conn
@@ -348,9 +349,9 @@ cdef struct Thread:
     MemberConn *free_member_conns
     Session *sessions           # all of this thread
     int64_t session_count
-    Pipe *pipes
-    uint32_t pipe_count         # in the list
-    uint32_t pipes_open         # in the list and in use
+    Pipe *pipes[2]              # by width
+    uint32_t[2] pipe_count      # in the list
+    uint32_t[2] pipes_open      # in the list and in use
     uint32_t accept_wanted      # a place became free and connections wait: accept at the end of this pass
     uint64_t accept_retry_ms    # accept pauses until then after descriptors ran out; 0 = not
     uint32_t inbox_lock         # connections handed over by other threads

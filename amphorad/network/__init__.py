@@ -1,0 +1,1 @@
+"""Interfaces, addresses, routes, rules and firewall of the namespace. To be described by the package that fills it."""
