@@ -258,6 +258,7 @@ class PeerExchange:
         try:
             await link.run(first)
         finally:
+            session.close()
             if self._links.get(name) is link:
                 del self._links[name]
             log.info("peer gone name=%s learned=%d told=%d", name, session.learned, session.told)
@@ -272,6 +273,7 @@ class _Link:
         self._writer = writer
 
     def close(self) -> None:
+        self.session.close()
         self._writer.close()
 
     async def run(self, first: bytes) -> None:
