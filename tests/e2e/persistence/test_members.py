@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -16,7 +17,6 @@ from tests.support.telling_members import TellingMembers
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
 
 render.require_octavia()
 pytestmark = pytest.mark.timeout(60)
@@ -245,3 +245,32 @@ def test_member_found_down_by_its_monitor_loses_its_clients_and_gets_the_new_one
             members.open(own)
             wait_until(lambda: f"/{own} is UP" in served.log)
             assert {ask(port).member for _ in range(5)} == {moved}
+
+
+def test_table_that_is_not_configured_any_more_gives_its_memory_back(tmp_path: Path) -> None:
+    port = free_port()
+    with TellingMembers(NAMES) as members:
+        plain = text(port, members.ports, "HTTP_COOKIE")
+        with Served(tmp_path, plain) as served, served.ask() as admin:
+            pid = admin.status().data_plane.pid
+
+            def come_and_go() -> int:
+                admin.apply(text(port, members.ports, "SOURCE_IP"), "lb.cfg")
+                ask(port)
+                held = shared_memory_kb(pid)
+                admin.apply(plain, "lb.cfg")
+                return held
+
+            held = come_and_go()
+            wait_until(lambda: shared_memory_kb(pid) <= held - 16)
+            before = shared_memory_kb(pid)
+            for _ in range(4):
+                come_and_go()
+            wait_until(lambda: shared_memory_kb(pid) <= before + 8)
+
+
+def shared_memory_kb(pid: int) -> int:
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("RssShmem:"):
+            return int(line.split()[1])
+    raise AssertionError("no such figure")
