@@ -15,9 +15,11 @@ from typing import TYPE_CHECKING
 
 from amphorad.errors import ListenError
 from amphorad.model import Bind, Mode
+from amphorad.namespace_entry import call_inside
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator, Mapping
+    from pathlib import Path
 
     from amphorad.model import Listener, LoadBalancer
 
@@ -103,10 +105,15 @@ class ListeningSockets:
 
     An apply runs in three steps: `prepare` opens what is new (all or nothing), `commit` when the data plane has
     confirmed, `roll_back` when it has not.
+
+    Args:
+        free_bind: as for `open_listening_socket`.
+        namespace: network namespace that they are opened in; None for this thread's own.
     """
 
-    def __init__(self, *, free_bind: bool = False) -> None:
+    def __init__(self, *, free_bind: bool = False, namespace: Path | None = None) -> None:
         self._free_bind = free_bind
+        self._namespace = namespace
         self._open: dict[Bind, socket.socket] = {}
         self._new: dict[Bind, socket.socket] = {}
 
@@ -120,16 +127,26 @@ class ListeningSockets:
             ListenError: one of them cannot be opened; nothing changed.
         """
         self.roll_back()
-        for listener in load_balancer.listeners:
-            for bind in listener.binds:
-                if bind in self._open or bind in self._new:
-                    continue
-                try:
-                    self._new[bind] = open_listening_socket(listener, bind, free_bind=self._free_bind)
-                except ListenError:
-                    self.roll_back()
-                    raise
+        wanted = {bind: listener for listener in load_balancer.listeners for bind in listener.binds}
+        missing = [(listener, bind) for bind, listener in wanted.items() if bind not in self._open]
+        if missing:
+            try:
+                call_inside(self._namespace, lambda: self._open_all(missing))
+            except OSError as error:
+                raise ListenError(f"network namespace {self._namespace}: {error.strerror or error}") from error
         return len(self._new)
+
+    def _open_all(self, missing: Iterable[tuple[Listener, Bind]]) -> None:
+        for listener, bind in missing:
+            try:
+                self._new[bind] = open_listening_socket(listener, bind, free_bind=self._free_bind)
+            except ListenError:
+                self.roll_back()
+                raise
+
+    def adopt(self, sockets: Mapping[Bind, socket.socket]) -> None:
+        """Takes sockets over that another process has opened, as those of the configuration that serves."""
+        self._open.update(sockets)
 
     def of(self, load_balancer: LoadBalancer) -> Iterator[tuple[tuple[str, Bind], int]]:
         """(listener id, bind) and the descriptor that serves it, for every bind of a prepared or committed configuration."""

@@ -19,16 +19,14 @@ import logging
 import os
 import threading
 import time
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import amphorad
-from amphorad.admin import AdminServer, ApplyReceipt, Refused
+from amphorad.admin import AdminServer, ApplyReceipt
 from amphorad.board import MAX_THREADS, Board
 from amphorad.child import DataPlaneDied, DataPlaneProcess
-from amphorad.dialects import haproxy
 from amphorad.errors import AmphoradError
-from amphorad.model import ReusePolicy
+from amphorad.options import Options, data_plane_arguments, read_configuration
 from amphorad.plan import MemberKey, compare
 from amphorad.proxy.engine.stick_table import Table, table_bytes
 from amphorad.sockets import ListeningSockets
@@ -36,11 +34,11 @@ from amphorad.status import DataPlaneStatus, Status, TransitionStatus, build_lis
 from amphorad.stick_tables import TableFile, TableSpace
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
     from pathlib import Path
 
     from amphorad.messages import Transition
-    from amphorad.model import LoadBalancer, Pool
+    from amphorad.model import LoadBalancer
     from amphorad.plan import Plan
 
 __all__ = ["AlreadyRunning", "NotStarted", "Options", "Supervisor", "read_configuration"]
@@ -68,76 +66,30 @@ class NotStarted(AmphoradError):
     """The data plane does not start."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Options:
-    """Start-up settings; they do not change while the process lives.
-
-    Args:
-        file: the configuration, read at the start and on `reread`.
-        admin_socket: where operators ask; None for a supervisor that somebody else answers for.
-        threads: engine threads; None takes `nbthread` of the file, else the number of usable CPUs; at most MAX_THREADS.
-        state_dir: a directory of this process alone, made with mode 0700 if it is not there.
-        grace_s: how long open sessions may go on after a stop.
-        algorithms: pairs of an algorithm of the file (None: any) and the one to balance with instead.
-        minimum_body_rate: bytes per second that a request body must reach on average; 0 for no minimum.
-        traffic_log: datagram socket that replaces the one in the file; "" for no traffic log.
-        free_bind: also listen on addresses that this machine does not have at the moment.
-        local_peer: this machine's name among the peers of a configuration; None: the one whose address it has.
-    """
-
-    file: Path
-    state_dir: Path
-    admin_socket: Path | None = None
-    threads: int | None = None
-    grace_s: float = 10.0
-    reuse: ReusePolicy = ReusePolicy.RETRY
-    escaping: haproxy.Escaping = haproxy.Escaping.INTENT
-    algorithms: tuple[tuple[str | None, str], ...] = ()
-    minimum_body_rate: int | None = None
-    traffic_log: str | None = None
-    free_bind: bool = False
-    local_peer: str | None = None
-
-
-def read_configuration(
-    text: str,
-    file: str,
-    escaping: haproxy.Escaping,
-    algorithms: Sequence[tuple[str | None, str]] = (),
-) -> LoadBalancer:
-    """The model of a text, balanced with the operator's choice of algorithms (see `Options`).
-
-    Raises:
-        Refused: with every error of the text.
-    """
-    load_balancer, errors = haproxy.check(text, file=file, escaping=escaping)
-    if errors or load_balancer is None:
-        raise Refused(errors)
-    return _with_algorithms(load_balancer, dict(algorithms)) if algorithms else load_balancer
-
-
-def _with_algorithms(load_balancer: LoadBalancer, chosen: dict[str | None, str]) -> LoadBalancer:
-    def changed(pool: Pool) -> Pool:
-        return replace(pool, algorithm=chosen.get(str(pool.algorithm), chosen.get(None, pool.algorithm)))
-
-    listeners = tuple(
-        replace(listener, pools=tuple(changed(pool) for pool in listener.pools)) for listener in load_balancer.listeners
-    )
-    return replace(load_balancer, listeners=listeners)
-
-
 class Supervisor:
     """Runs one load balancer. `start`, then `wait_stopped`; `stop` in the end, also after a failed start.
 
     Args:
-        read_file: gives the text of a configuration file; raises ConfigError.
+        read_file: gives the text of a configuration file; raises ConfigError. Not needed without `Options.file`.
+        on_down: called when the data plane is gone and could not be replaced at once.
+        on_serving: called when there is one again after that.
     """
 
-    def __init__(self, options: Options, read_file: Callable[[Path], str]) -> None:
+    def __init__(
+        self,
+        options: Options,
+        read_file: Callable[[Path], str] | None = None,
+        *,
+        on_down: Callable[[], None] = lambda: None,
+        on_serving: Callable[[], None] = lambda: None,
+    ) -> None:
         self._options = options
         self._read_file = read_file
+        self._on_down = on_down
+        self._on_serving = on_serving
+        self._is_down = False
         self._admin = AdminServer(options.admin_socket, self) if options.admin_socket is not None else None
-        self._sockets = ListeningSockets(free_bind=options.free_bind)
+        self._sockets = ListeningSockets(free_bind=options.free_bind, namespace=options.namespace)
         self._board: Board | None = None
         self._child: DataPlaneProcess | None = None
         self._spare: DataPlaneProcess | None = None
@@ -158,18 +110,15 @@ class Supervisor:
 
     # --- life ---
 
-    async def start(self) -> None:
-        """Serves the file; returns when every listener accepts.
+    async def start(self, wanted: LoadBalancer | None = None) -> None:
+        """Serves the file, or what `read_configuration` has made of a text; returns when every listener accepts.
 
         Raises:
             Refused, ConfigError: the file.
             ListenError: an address is taken.
             AlreadyRunning, NotStarted.
         """
-        name = str(self._options.file)
-        wanted = read_configuration(
-            self._read_file(self._options.file), name, self._options.escaping, self._options.algorithms
-        )
+        wanted = wanted or self._read()
         self._take_state_directory()
         self._sockets.prepare(wanted)
         threads = self._options.threads or wanted.threads or len(os.sched_getaffinity(0))
@@ -193,7 +142,7 @@ class Supervisor:
             asyncio.create_task(self._look_after(), name="data plane care"),
             asyncio.create_task(self._keep_tables(), name="stick tables"),
         ]
-        log.info("serving file=%s listeners=%d threads=%d", name, len(wanted.listeners), self._board.threads)
+        log.info("serving lb=%s listeners=%d threads=%d", wanted.id, len(wanted.listeners), self._board.threads)
 
     async def stop(self, grace_s: float | None = None) -> None:
         """Accepts nothing more, lets sessions end for the grace period, and gives everything back."""
@@ -292,18 +241,7 @@ class Supervisor:
 
     def _new_child(self) -> DataPlaneProcess:
         assert self._board is not None
-        options = self._options
-        arguments = [
-            f"--threads={self._board.threads}",
-            f"--http-reuse={options.reuse}",
-            f"--grace={options.grace_s}",
-        ]
-        if options.minimum_body_rate is not None:
-            arguments.append(f"--minimum-body-rate={options.minimum_body_rate}")
-        if options.traffic_log is not None:
-            arguments.append(f"--traffic-log={options.traffic_log}")
-        if options.local_peer is not None:
-            arguments.append(f"--local-peer={options.local_peer}")
+        arguments = data_plane_arguments(self._options, self._board.threads)
         return DataPlaneProcess(arguments, self._board.fileno(), self._on_alarm, self._on_transition)
 
     async def _keep_running(self) -> None:
@@ -317,11 +255,18 @@ class Supervisor:
             text = f"data plane died pid={child.pid} {child.exit_text} after {lived_s:.1f} s"
             self._on_alarm(text)
             if failures > 1:
+                self._show_serving(is_serving=False)
                 await asyncio.sleep(min(BACKOFF_S * 2.0 ** (failures - 2), BACKOFF_LIMIT_S))
             async with self._changing:
                 if self._child is child:  # an apply that saw it die has replaced it already otherwise
                     with contextlib.suppress(NotStarted):
                         await self._replace_child(self._generation, self._running)
+
+    def _show_serving(self, *, is_serving: bool) -> None:
+        """Tells whoever wants to know, once for each change."""
+        if self._is_down is is_serving:
+            self._is_down = not is_serving
+            (self._on_serving if is_serving else self._on_down)()
 
     async def _replace_child(self, generation: int, load_balancer: LoadBalancer | None) -> None:
         """A new data plane on the same sockets and board.
@@ -341,7 +286,9 @@ class Supervisor:
         except (DataPlaneDied, AmphoradError, OSError) as error:
             self._on_alarm(f"data plane did not start: {error}")
             await child.kill()
+            self._show_serving(is_serving=False)
             raise NotStarted(str(error)) from error
+        self._show_serving(is_serving=True)
         log.warning("data plane replaced pid=%d took_ms=%d", child.pid, (time.monotonic() - began) * 1000)
 
     async def _look_after(self) -> None:
@@ -414,7 +361,13 @@ class Supervisor:
 
     async def reread(self) -> ApplyReceipt:
         """Applies the file as it is now. Raises what `apply_text` raises."""
-        return await self.apply_text(self._read_file(self._options.file), str(self._options.file))
+        return await self.apply(self._read())
+
+    def _read(self) -> LoadBalancer:
+        file, read_file = self._options.file, self._read_file
+        if file is None or read_file is None:
+            raise NotStarted("there is no file to read a configuration from")
+        return read_configuration(read_file(file), str(file), self._options.escaping, self._options.algorithms)
 
     async def apply_text(self, text: str, file: str) -> ApplyReceipt:
         """Serves another configuration in place.
@@ -481,7 +434,7 @@ class Supervisor:
         return Status(
             version=amphorad.__version__,
             load_balancer=self._running.id,
-            file=str(self._options.file),
+            file=str(self._options.file or ""),
             generation=self._generation,
             uptime_s=time.monotonic() - self._started_at,
             escaping=self._options.escaping.value,

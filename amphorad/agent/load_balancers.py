@@ -227,9 +227,9 @@ class LoadBalancers:
         if entry.supervisor is not None:
             await entry.supervisor.apply(wanted)
             return
-        supervisor = Supervisor(self._options(lb_id), lambda path: haproxy.decode(path.read_bytes(), file=str(path)))
+        supervisor = Supervisor(self._options(lb_id), on_down=self._changed, on_serving=self._changed)
         try:
-            await supervisor.start()
+            await supervisor.start(wanted)
         except BaseException:
             await supervisor.stop(AT_ONCE_S)
             raise
@@ -456,7 +456,8 @@ class LoadBalancers:
     def _options(self, lb_id: str) -> Options:
         settings = self._settings
         return Options(
-            file=self._storage.active_path(lb_id),
+            namespace=settings.namespace_path if self._isolated else None,
+            user=settings.user if self._isolated else None,
             state_dir=settings.state_dir / lb_id,
             threads=settings.threads,
             grace_s=settings.grace_s,

@@ -40,6 +40,7 @@ class Mutations:
         self._answer_within_s = answer_within_s
         self._turn = asyncio.Lock()
         self._running: asyncio.Task[object] | None = None
+        self._closed = False
 
     async def run(self, operation: Callable[[], Awaitable[_T]]) -> _T:
         """Runs an operation at its turn and gives its result.
@@ -54,6 +55,9 @@ class Mutations:
                 await self._turn.acquire()
         except TimeoutError:
             raise NotInTime("other calls are still being worked on; nothing has been changed") from None
+        if self._closed:
+            self._turn.release()
+            raise NotInTime("the agent ends; nothing has been changed")
 
         task = asyncio.create_task(_completed(operation), name="agent-api-mutation")
         self._running = task
@@ -70,7 +74,8 @@ class Mutations:
             _log.debug("operation failed error=%r", error)  # who waits for it gets it too; nobody may wait any more
 
     async def close(self, timeout_s: float) -> None:
-        """Waits for the operation that is running, and cancels it after `timeout_s`."""
+        """Begins no other operation, waits for the one that is running, and cancels it after `timeout_s`."""
+        self._closed = True
         task = self._running
         if task is None:
             return

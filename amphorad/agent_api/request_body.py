@@ -5,6 +5,7 @@ answered with 400: the controller takes 413, 415 and 422 for success (Octavia co
 
 Limits: each route has its own (`CONFIGURATION_LIMIT` and so on, the body may be exactly that long). A body that is announced to
 be longer is refused unread. A body that has not come within `agent_request_read_timeout` is refused. Compressed bodies are refused.
+Memory: one body for each connection of `server.MAX_CONNECTIONS`, all of clients that have shown a certificate.
 """
 
 from __future__ import annotations

@@ -37,7 +37,8 @@ HANDSHAKE_TIMEOUT_S = 10.0
 SHUTDOWN_TIMEOUT_S = 10.0  # for the rest of an answer and the end of TLS
 BACKLOG = 128
 ACCEPTED_AT_ONCE = 16
-CLOSE_TIMEOUT_S = 10.0
+CLOSE_TIMEOUT_S = 10.0  # for the operation that is running when the server ends
+LAST_ANSWERS_S = 1.0  # and for the clients after that
 PAUSE_WITHOUT_DESCRIPTORS_S = 0.5
 
 _log = logging.getLogger(__name__)
@@ -84,7 +85,7 @@ class AgentServer:
         _log.info("agent API listening address=%s port=%d", *self.address)
 
     async def close(self) -> None:
-        """Accepts nothing any more, lets calls end that have begun (at most CLOSE_TIMEOUT_S), and closes all connections."""
+        """Accepts nothing any more, lets the operation end that is running, refuses those that wait, closes all connections."""
         if self._socket is None:
             return
         self._rest()
@@ -95,7 +96,7 @@ class AgentServer:
         self._socket.close()
         await self._mutations.close(CLOSE_TIMEOUT_S)
         if self._connections is not None:
-            await self._connections.end(CLOSE_TIMEOUT_S)
+            await self._connections.end(LAST_ANSWERS_S)
 
     def _accept(self) -> None:
         """Takes the connections that wait, a few at a time."""

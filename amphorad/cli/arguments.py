@@ -94,6 +94,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_apply(commands)
     _add_status(commands)
     _add_top(commands)
+    _add_vrrp(commands)
     _add_demo(commands)
     return parser
 
@@ -204,6 +205,11 @@ def _add_serve(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         help="also listen on addresses that this machine does not have at the moment",
     )
     parser.add_argument(
+        "--vrrp",
+        action="store_true",
+        help="tell a keepalived configured by `amphorad vrrp render` whether this node can serve, in STATE_DIR/vrrp",
+    )
+    parser.add_argument(
         "--local-peer",
         metavar="NAME",
         help="this machine's name in a peers section, as -L of haproxy (default: the peer whose address it has)",
@@ -251,6 +257,21 @@ def _add_top(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     _add_socket(parser)
     parser.add_argument("--interval", type=float, default=1.0, metavar="SECONDS", help="between frames (default: 1)")
     parser.add_argument("--once", action="store_true", help="one frame, measured over one interval, then exit")
+
+
+def _add_vrrp(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = _add(commands, "vrrp", "VRRP: make the configuration of a pair without a controller, show the state.")
+    actions = parser.add_subparsers(dest="vrrp_command", required=True, metavar="ACTION")
+    render = _add(actions, "render", "Write keepalived's configuration for both nodes of a pair, and the check script.")
+    render.add_argument("file", type=Path, metavar="FILE", help="settings of the pair, TOML (see amphorad.vrrp.pair)")
+    render.add_argument(
+        "--output", type=Path, default=Path(), metavar="DIR", help="where to write (default: the current directory)"
+    )
+    state = _add(actions, "state", "Show MASTER, BACKUP or FAULT, since when, and what was before.")
+    state.add_argument(
+        "--state-dir", type=Path, default=None, metavar="DIR", help="of the agent (default: /run/amphorad)"
+    )
+    state.add_argument("--json", action="store_true", help="a JSON array, oldest state first")
 
 
 def _add_demo(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

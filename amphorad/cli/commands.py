@@ -42,6 +42,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 from amphorad.cli.agent import agent
 
                 return agent(options)
+            case "vrrp":
+                from amphorad.cli.vrrp import vrrp
+
+                return vrrp(options)
             case "check":
                 return check(options)
             case "apply":

@@ -19,13 +19,19 @@ from amphorad.cli.files import read_file
 from amphorad.dialects.haproxy import Escaping
 from amphorad.errors import AmphoradError, ConfigError, ListenError
 from amphorad.supervisor import AlreadyRunning, Options, Supervisor
+from amphorad.vrrp.health import HealthFiles
+from amphorad.vrrp.paths import Paths
 
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import AsyncIterator
+    from pathlib import Path
 
 __all__ = ["serve"]
 
 log = logging.getLogger(__name__)
+
+TAKEOVER_S = 0.3  # for the other node of a pair, before this one accepts nothing more
 
 
 def serve(arguments: argparse.Namespace) -> ExitCode:
@@ -52,7 +58,7 @@ def serve(arguments: argparse.Namespace) -> ExitCode:
         local_peer=arguments.local_peer,
     )
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(_run(Supervisor(options, read_file)))
+        return runner.run(_run(Supervisor(options, read_file), state_dir if arguments.vrrp else None))
 
 
 def _raise_descriptor_limit() -> None:
@@ -62,7 +68,7 @@ def _raise_descriptor_limit() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-async def _run(supervisor: Supervisor) -> ExitCode:
+async def _run(supervisor: Supervisor, vrrp_dir: Path | None) -> ExitCode:
     loop = asyncio.get_running_loop()
     signals: asyncio.Queue[signal.Signals] = asyncio.Queue()
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
@@ -70,12 +76,39 @@ async def _run(supervisor: Supervisor) -> ExitCode:
     code = ExitCode.OK
     try:
         if await _start(supervisor, signals):
-            print(supervisor.ready_line, flush=True)
-            await _obey(supervisor, signals)
+            async with _told_to_keepalived(supervisor, vrrp_dir):
+                print(supervisor.ready_line, flush=True)
+                await _obey(supervisor, signals)
     except AmphoradError as error:
         code = _report(error)
     await _stop(supervisor, signals, at_once=code is not ExitCode.OK)
     return code
+
+
+@contextlib.asynccontextmanager
+async def _told_to_keepalived(supervisor: Supervisor, state_dir: Path | None) -> AsyncIterator[None]:
+    """Inside, a keepalived knows whether this node can serve; afterwards, that it cannot, and the other node has taken over."""
+    if state_dir is None:
+        yield
+        return
+    health = HealthFiles(
+        Paths(state_dir, state_dir),
+        lambda: supervisor.is_serving,
+        lambda: [pid for pid in (supervisor.data_plane_pid,) if pid],
+    )
+    try:
+        health.prepare()
+    except OSError as error:
+        raise AmphoradError(f"health for keepalived in {state_dir}: {error.strerror}") from error
+    looking = asyncio.create_task(health.run(), name="vrrp health")
+    try:
+        yield
+    finally:
+        looking.cancel()
+        await asyncio.gather(looking, return_exceptions=True)
+        with contextlib.suppress(OSError):
+            health.resign()
+        await asyncio.sleep(TAKEOVER_S)
 
 
 async def _start(supervisor: Supervisor, signals: asyncio.Queue[signal.Signals]) -> bool:

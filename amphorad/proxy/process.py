@@ -42,7 +42,9 @@ from amphorad.messages import (
     decode_load_balancer,
 )
 from amphorad.model import ReusePolicy
+from amphorad.namespace_entry import enter
 from amphorad.plan import MemberKey
+from amphorad.privileges import drop_to, set_name
 from amphorad.proxy.data_plane import DataPlane, Settings
 from amphorad.proxy.peers.exchange import PeerExchange
 
@@ -225,28 +227,37 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--minimum-body-rate", type=int, default=Settings().minimum_body_rate)
     parser.add_argument("--traffic-log", default=None)
     parser.add_argument("--local-peer", default=None)
+    parser.add_argument("--namespace", type=Path, help="network namespace to enter")
+    parser.add_argument("--user", help="to become, once nothing needs root any more")
     options = parser.parse_args(arguments)
 
     # The terminal and service managers signal the whole group; when to stop is for the supervisor to say.
     for number in SUPERVISOR_SIGNALS:
         signal.signal(number, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, SUPERVISOR_SIGNALS)  # blocked since before this process began
-    _call_myself("amphorad-spare")
+    try:
+        _confine(options.namespace, options.user)
+    except (KeyError, OSError) as error:
+        print(f"amphorad data plane: {error}", file=sys.stderr)
+        return 1
+    set_name("amphorad-spare")
     for descriptor in (options.control, options.board):
         os.set_inheritable(descriptor, False)
     control = socket.socket(fileno=options.control)
     if _wait_begin(control):
-        _call_myself("amphorad-data")
+        set_name("amphorad-data")
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(_serve(options, control))
     control.close()
     return 0
 
 
-def _call_myself(name: str) -> None:
-    """Names the process for ps(1): at most 15 bytes."""
-    with contextlib.suppress(OSError):
-        Path("/proc/self/comm").write_text(name)
+def _confine(namespace: Path | None, user: str | None) -> None:
+    """Into the namespace first, because that takes root; both while there is one thread."""
+    if namespace is not None:
+        enter(namespace)
+    if user is not None:
+        drop_to(user)
 
 
 def _wait_begin(control: socket.socket) -> bool:

@@ -46,7 +46,7 @@ def render(configuration: VrrpConfiguration, paths: Paths, *, keeps_mastership: 
     """
     found = configuration
     lines = [
-        "# Made by amphorad of the file that the controller uploaded; changes are lost.",
+        "# Made by amphorad of the file that the controller uploaded. Changes are lost.",
         "global_defs {",
         "    script_user root",
         f"    vrrp_notify_fifo {paths.events}",

@@ -72,6 +72,15 @@ class HealthFiles:
             log.warning("this node %s", "can serve" if self._verdict.is_good else "cannot serve: it lets the VIPs go")
             self._write_fault()
 
+    def resign(self) -> None:
+        """Says that this node does not serve any more, before it stops.
+
+        Raises:
+            OSError.
+        """
+        self._verdict = Verdict(is_good=False)
+        self._write_fault()
+
     def wake(self) -> None:
         self._woken.set()
 

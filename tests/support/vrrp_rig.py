@@ -10,6 +10,7 @@ keepalived: the tests do, with `Vrrp` or with the program alone.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import secrets
@@ -70,7 +71,7 @@ class Answers:
     def longest_gap_s(self) -> float:
         """Between two good answers one after the other; infinite when there was none after the last failure."""
         good = sorted(done for _began, done in self.results if done is not None)
-        return max((later - earlier for earlier, later in zip(good, good[1:], strict=False)), default=float("inf"))
+        return max((later - earlier for earlier, later in itertools.pairwise(good)), default=float("inf"))
 
 
 class VipClient:

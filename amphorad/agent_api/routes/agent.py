@@ -20,6 +20,7 @@ from amphorad.files import write_atomically
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
+    from pathlib import Path
 
     from amphorad.agent_api.services import ApiSettings
 
@@ -67,6 +68,20 @@ class _Agent:
     async def _replace_settings(self, content: bytes) -> None:
         first, *others = self._settings.files
         parse_settings([(first, content.decode()), *((path, path.read_text()) for path in others)])
+        before = await asyncio.to_thread(_content_of, first)
         await asyncio.to_thread(write_atomically, first, content, _FILE_MODE)
+        try:
+            await self._reread_settings()
+        except BaseException:
+            if before is not None:
+                await asyncio.to_thread(write_atomically, first, before, _FILE_MODE)
+            raise
         _log.info("agent configuration replaced path=%s", first)
-        await self._reread_settings()
+
+
+def _content_of(path: Path) -> bytes | None:
+    """None when somebody has deleted the file since the start; it is made again."""
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        return None

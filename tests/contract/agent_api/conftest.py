@@ -9,7 +9,7 @@ import uvloop
 
 from tests.support.api_certificates import make_identities
 from tests.support.api_rig import served_api
-from tests.support.controller import Controller, require_octavia
+from tests.support.controller import Controller
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -17,8 +17,6 @@ if TYPE_CHECKING:
 
     from tests.support.api_certificates import Identities
     from tests.support.api_rig import ApiRig
-
-require_octavia()
 
 AMPHORA = "5f1a9f6c-0f0e-4c52-9a6e-3d1a52a2a001"
 

@@ -18,13 +18,15 @@ from amphorad.errors import ConfigError, OperationFailed
 from amphorad.network.errors import AlreadyPlugged, InvalidAddress, NoInterface, UnknownInterface
 from tests.support.api_rig import settings_text
 from tests.support.controller import RETRIES, Controller, modules
-from tests.support.octavia_render import make_id, make_listener, make_member, make_pool
+from tests.support.octavia_render import make_id, make_listener, make_member, make_pool, require_octavia
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.support.api_certificates import Identities
     from tests.support.api_rig import ApiRig
+
+require_octavia()
 
 LB = make_id("load-balancer", 900)
 ROUTE = {"destination": "198.51.100.0/24", "nexthop": "203.0.113.9"}

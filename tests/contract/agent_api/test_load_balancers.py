@@ -16,7 +16,7 @@ import pytest
 from tests.support.api_rig import TIMEOUT_S, ApiRig, served_api
 from tests.support.controller import Controller, modules
 from tests.support.naming_members import NamingMembers
-from tests.support.octavia_render import make_id, make_listener, make_member, make_pool
+from tests.support.octavia_render import make_id, make_listener, make_member, make_pool, require_octavia
 from tests.support.served import free_port
 
 if TYPE_CHECKING:
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.support.api_certificates import Identities
+
+require_octavia()
 
 LB = make_id("load-balancer", 950)
 

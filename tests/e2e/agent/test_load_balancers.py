@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
+import signal
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
@@ -17,7 +19,7 @@ from amphorad.errors import NotFound, OperationFailed
 from tests.support.lb_file import lb_file, listener, member
 from tests.support.naming_members import NamingMembers
 from tests.support.scripted_member import ScriptedMember, connect, echo, echoes, get, http_member, refuses
-from tests.support.served import free_port
+from tests.support.served import free_port, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -335,6 +337,27 @@ async def test_operations_that_overlap_all_end_well(tmp_path: Path) -> None:
             stored = await agent.configuration(LB)
             assert stored in texts
             assert await answer(port) == str(texts.index(stored)).encode()
+
+
+@pytest.mark.asyncio
+async def test_change_is_told_when_the_data_plane_dies_and_when_it_is_back(tmp_path: Path) -> None:
+    port = free_port()
+    with ScriptedMember(http_member(b"one")) as one:
+        async with agent_of(tmp_path) as agent:
+            await agent.upload(AMPHORA, LB, web(port, one.port))
+            await agent.start(LB)
+            heard: asyncio.Queue[bool] = asyncio.Queue()
+            agent.on_change.append(lambda: heard.put_nowait(agent.is_healthy))
+
+            for _ in range(3):  # one that dies young again and again is not replaced at once
+                (pid,) = await asyncio.to_thread(wait_until, lambda: agent.data_plane_pids)
+                os.kill(pid, signal.SIGKILL)
+                await asyncio.to_thread(wait_until, lambda pid=pid: pid not in agent.data_plane_pids)
+
+            async with asyncio.timeout(10):
+                assert not await heard.get()
+                assert await heard.get()
+            assert await answer(port) == b"one"
 
 
 # --- UDP and SCTP ---

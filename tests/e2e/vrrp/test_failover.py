@@ -49,8 +49,9 @@ async def test_kill_of_both_processes_fails_no_request_and_moves_nothing(pair: P
         assert "priority 100" in (pair.a.state_dir / "vrrp/keepalived.conf").read_text()
 
 
+@pytest.mark.slow
 @pytest.mark.asyncio
-@pytest.mark.parametrize("victim", ["parent", pytest.param("child", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("victim", ["parent", "child"])
 async def test_kill_of_one_process_fails_no_request(pair: Pair, victim: str) -> None:
     """A parent that is killed takes its child along, which puts the VIPs away; a child that is killed ends its parent in order."""
     async with two_agents(pair) as (first, second):

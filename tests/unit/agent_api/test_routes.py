@@ -415,13 +415,23 @@ def test_agent_configuration_that_cannot_be_read_is_refused(rig: ApiRig, text: b
     assert rig.recorder.calls == []
 
 
-def test_agent_configuration_that_cannot_take_effect_is_500(rig: ApiRig) -> None:
+def test_agent_configuration_that_cannot_take_effect_is_500_and_the_old_one_is_back(rig: ApiRig) -> None:
+    before = rig.config_file.read_bytes()
     rig.on_loop(lambda: rig.recorder.raises.update(reread_settings=ConfigError("too late")))
 
-    reply = rig.call("PUT", "/1.0/config", rig.config_file.read_bytes())
+    reply = rig.call("PUT", "/1.0/config", before + b"# changed\n")
 
     assert reply.status == 500
     assert reply.json()["message"] == "Unable to update amphora-agent configuration."
+    assert rig.config_file.read_bytes() == before
+
+
+def test_agent_configuration_that_somebody_deleted_is_made_again(rig: ApiRig) -> None:
+    text = rig.config_file.read_bytes()
+    rig.config_file.unlink()
+
+    assert rig.call("PUT", "/1.0/config", text).status == 202
+    assert rig.config_file.read_bytes() == text
 
 
 # --- 20, 21: VRRP ---

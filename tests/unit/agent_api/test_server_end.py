@@ -56,6 +56,38 @@ def test_close_lets_a_call_end_and_answers_it(tmp_path: Path, identities: Identi
     assert rig.recorder.calls == [("upload", AMPHORA, LB, b"text")]
 
 
+def test_close_refuses_calls_that_wait_for_their_turn(tmp_path: Path, identities: Identities) -> None:
+    with served_api(tmp_path, identities) as rig, contextlib.ExitStack() as stack:
+        gate = close_gate(rig)
+        connections = []
+        for number, text in enumerate(("first", "second")):
+            connection = stack.enter_context(rig.connected())
+            head = f"PUT {UPLOAD} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(text)}\r\n\r\n{text}"
+            connection.sendall(head.encode())
+            wait_until(lambda wanted=number: waiting(rig) == wanted)
+            connections.append(connection)
+
+        ending = asyncio.run_coroutine_threadsafe(rig.server.close(), rig.loop)
+        wait_until(lambda: not accepts(rig.port))
+        open_gate(rig, gate)
+        replies = [read_reply(connection) for connection in connections]
+        ending.result(TIMEOUT_S)
+
+        assert [reply.status for reply in replies] == [202, 500]
+        assert replies[1].json()["details"] == "the agent ends; nothing has been changed"
+        assert [call[3] for call in rig.recorder.calls] == [b"first"]
+
+
+def test_close_does_not_wait_for_half_a_body(tmp_path: Path, identities: Identities) -> None:
+    with served_api(tmp_path, identities, agent_request_read_timeout="180") as rig, rig.connected() as connection:
+        connection.sendall(f"PUT {UPLOAD} HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\nhalf".encode())
+        wait_until(lambda: rig.on_loop(lambda: rig.server._connections.requests_count) == 1)
+
+        asyncio.run_coroutine_threadsafe(rig.server.close(), rig.loop).result(5)
+
+        assert rig.recorder.calls == []
+
+
 def accepts(port: int) -> bool:
     try:
         socket.create_connection(("127.0.0.1", port), timeout=TIMEOUT_S).close()
