@@ -18,6 +18,7 @@ import fcntl
 import logging
 import os
 import socket
+import threading
 import time
 from typing import TYPE_CHECKING
 
@@ -36,7 +37,7 @@ from amphorad.status import DataPlaneStatus, Status, TransitionStatus, build_lis
 from amphorad.stick_tables import TableFile, TableSpace
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from pathlib import Path
 
     from amphorad.adoption import Adoptee
@@ -111,6 +112,7 @@ class Supervisor:
         self._spare_at = 0.0
         self._silent: DataPlaneProcess | None = None  # an alarm has been raised for it
         self._tables = TableFile(options.state_dir / "stick-tables")
+        self._saving = threading.Lock()
         self._tasks: list[asyncio.Task[None]] = []
         self._changing = asyncio.Lock()
         self._lock_file = -1
@@ -168,8 +170,7 @@ class Supervisor:
     async def _start_anew(self, wanted: LoadBalancer) -> None:
         self._sockets.prepare(wanted)
         self._board = Board.create(self._threads)
-        with self._table_space() as space:
-            self._tables.load(space)
+        self._tables.load(self._table_space())
         self._open_adoption()
         self._child = self._new_child()
         try:
@@ -471,11 +472,10 @@ class Supervisor:
 
     # --- stick tables: what a restart of the service must not lose ---
 
-    @contextlib.contextmanager
-    def _table_space(self) -> Iterator[TableSpace[Table]]:
-        """The tables of the board, for as long as nobody closes it."""
+    def _table_space(self) -> TableSpace[Table]:
+        """The tables of the board, which cannot be closed while anybody holds this."""
         assert self._board is not None
-        yield TableSpace(self._board.memory, self._board.tables_at, Table, table_bytes)
+        return TableSpace(self._board.memory, self._board.tables_at, Table, table_bytes)
 
     async def _keep_tables(self) -> None:
         while True:
@@ -484,8 +484,8 @@ class Supervisor:
 
     def _save_tables(self) -> None:
         try:
-            with self._table_space() as space:
-                self._tables.save(space)
+            with self._saving:  # a thread of `_keep_tables` may still be at it when the end comes
+                self._tables.save(self._table_space())
         except OSError as error:
             self._on_alarm(f"stick tables not saved: {error.strerror or error}")
 

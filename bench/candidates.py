@@ -36,9 +36,11 @@ class Setup:
         threads: traffic threads (nginx: worker processes).
         cpu: CPU for all its threads, None for unpinned.
         arguments: extra words for `amphorad serve`; the others ignore them.
+        variant: of the configuration (`config.VARIANTS`).
     """
 
     name: str
+    variant: str = "plain"
     threads: int = 1
     cpu: int | None = None
     arguments: tuple[str, ...] = ()
@@ -149,7 +151,7 @@ def start(
     kinds = [kind for kind in config.KINDS if kind in members and (kind == "http" or has_tcp(setup.name))]
     ports = {**dict(zip(kinds, free_ports(len(kinds)), strict=True)), **(ports or {})}
     endpoints = config.make_endpoints(ports, members)
-    text, source = config.render(endpoints, directory)
+    text, source = config.render(endpoints, directory, setup.variant)
     command = _write(setup, text, endpoints, directory, files)
     return _launch(setup, command, ports, directory, "equivalent" if setup.name == "nginx" else source)
 

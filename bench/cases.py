@@ -10,10 +10,13 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from bench.config import member
 from bench.cputime import ProcessTree, machine_busy_s
 from bench.tools import LOAD, LoadAnswer, compile_tool, parse_answer, run_load
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from bench.candidates import Running
     from bench.tools import Backend
 
@@ -39,6 +42,7 @@ class Case:
         path, body: request path and the exact body size in bytes.
         browser: send the headers of a browser.
         arguments: extra words for `amphorad serve`.
+        variant: of the configuration (`config.VARIANTS`).
         threads: traffic threads of the candidate; above 1 nothing is pinned, and one thread runs for comparison.
         scale: factor from CPU seconds per unit of work to the number shown.
         target, limit: what amphorad wants to reach against HAProxy, as text and as upper bound.
@@ -54,17 +58,20 @@ class Case:
     body: int = 200
     browser: bool = False
     arguments: tuple[str, ...] = ()
+    variant: str = "plain"
     threads: int = 1
     scale: float = 1e6
     target: str
     limit: float
 
-    def command(self, port: int, seconds: float) -> list[str]:
-        """Command line of the load tool."""
+    def command(self, port: int, seconds: float, members: Sequence[int] = ()) -> list[str]:
+        """Command line of the load tool. `members`: ports, for the cookies of clients that have been here before."""
         if self.tool == "wrk":
             # wrk takes whole seconds only
             words = ["wrk", f"-t{self.threads}", f"-c{self.conns}", f"-d{max(1, round(seconds))}s", "--timeout", "5s"]
             words += ["--latency", "-s", str(LOAD / "report.lua"), f"http://127.0.0.1:{port}{self.path}"]
+            if self.variant == "cookie":
+                return [*words, "--", "cookies", *(f"SRV={member(self.kind, each).name}" for each in members)]
             return [*words, "--", "browser"] if self.browser else words
         words = [
             str(compile_tool(self.tool)),
@@ -103,6 +110,10 @@ _LIST = (
     _http("http-ka-200", "HTTP keep-alive, 200 B, 32 connections", "0.85-0.90", 0.90),
     _http("http-ka-200-c1000", "HTTP keep-alive, 200 B, 1000 connections", "0.60-0.65", 0.65, conns=1000),
     _http("http-ka-browser", "HTTP keep-alive, 200 B, 14 browser headers", "0.85-0.90", 0.90, browser=True),
+    _http("http-log", "HTTP keep-alive, 200 B, with the traffic log", "<= 0.75", 0.75, variant="log"),
+    _http("http-rules", "HTTP keep-alive, 200 B, five L7 rules that do not match", "<= 0.90", 0.90, variant="rules"),
+    _http("http-cookie", "HTTP keep-alive, 200 B, clients with their SRV cookie", "<= 0.90", 0.90, variant="cookie"),
+    _http("http-source", "HTTP keep-alive, 200 B, stick on src", "<= 0.90", 0.90, variant="source"),
     _http("http-ka-10k", "HTTP keep-alive, 10 KiB", "0.85-0.95", 0.95, path="/10k", body=10240),
     _http("http-ka-256k", "HTTP keep-alive, 256 KiB", "<= 1.0", 1.0, path="/256k", body=262144),
     _http("http-ka-1m", "HTTP keep-alive, 1 MiB", "<= 1.0", 1.0, path="/1m", body=1 << 20),
@@ -222,7 +233,9 @@ def measure(case: Case, running: Running, backend: Backend, seconds: float, load
     began, busy = time.monotonic(), machine_busy_s()
     start_proxy, start_members = running.tree.cpu_s(), members.cpu_s()
     try:
-        answer = run_load(case.command(running.ports[case.kind], seconds), seconds=seconds, cpu=load_cpu)
+        answer = run_load(
+            case.command(running.ports[case.kind], seconds, backend.ports[case.kind]), seconds=seconds, cpu=load_cpu
+        )
     except RuntimeError as error:
         return Sample(problem=str(error))
     time.sleep(TEARDOWN_S)  # closing the connections belongs to the run

@@ -21,7 +21,7 @@ from bench import candidates, namespace
 from bench.candidates import Running, Setup
 from bench.cases import CASES, Case, Sample, measure, measure_idle, probe
 from bench.report import REFERENCE, machine_facts, markdown, row
-from bench.tools import OUT, Backend, raise_fd_limit
+from bench.tools import OUT, Backend, LogSink, raise_fd_limit
 
 __all__ = ["main"]
 
@@ -59,7 +59,8 @@ class Bench:
         """How the candidate runs in this case."""
         pinned = self.pinned and max(threads, case.threads) == 1
         arguments = case.arguments if name == "amphorad" else ()
-        return Setup(name=name, threads=threads, cpu=PROXY_CPU if pinned else None, arguments=arguments)
+        cpu = PROXY_CPU if pinned else None
+        return Setup(name=name, threads=threads, cpu=cpu, arguments=arguments, variant=case.variant)
 
     def get(self, setup: Setup) -> Running:
         """The running candidate of this setup, started now when it is not."""
@@ -112,6 +113,9 @@ class Bench:
         samples: dict[str, list[Sample]] = {}
         skipped: dict[str, str] = {}
         for name in self.names:
+            if name == "nginx" and case.variant != "plain":
+                skipped[name] = "no equivalent"
+                continue
             if case.kind != "http" and not candidates.has_tcp(name):
                 skipped[name] = "no TCP proxy (stream module) installed"
                 continue
@@ -207,6 +211,7 @@ def main(words: list[str] | None = None) -> int:
     result: dict[str, Any] = {"facts": _facts(options, warning, files, pinned), "candidates": names, "rows": []}
     with tempfile.TemporaryDirectory(prefix="amphorad-bench-") as folder:
         backend = Backend.start(_MEMBERS, cpu=LOAD_CPU if pinned else None)
+        sink = LogSink(Path(folder) / "log.sock")
         bench = Bench(names, options.rounds, options.seconds, options.threads, Path(folder), files, backend, pinned)
         try:
             for name in options.cases:
@@ -214,6 +219,7 @@ def main(words: list[str] | None = None) -> int:
             result["facts"]["configuration"] = bench.source
         finally:
             bench.close()
+            sink.close()
     text = markdown(result)
     for path, content in ((options.json, json.dumps(result, indent=1)), (options.markdown, text)):
         path.parent.mkdir(parents=True, exist_ok=True)

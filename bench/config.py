@@ -18,11 +18,25 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-__all__ = ["KINDS", "Endpoint", "MemberPort", "for_haproxy", "for_nginx", "make_endpoints", "member", "render", "shape"]
+__all__ = [
+    "KINDS",
+    "VARIANTS",
+    "Endpoint",
+    "MemberPort",
+    "for_haproxy",
+    "for_nginx",
+    "make_endpoints",
+    "member",
+    "render",
+    "shape",
+]
 
 KINDS = ("http", "echo", "answer", "bulk")
 _LOAD_BALANCER = uuid.UUID("8a0d3ae2-42a7-4f4e-9c3c-0c1d2e3f4a5b")
 _LIMITS = {"http": 5500, "echo": 500, "answer": 500, "bulk": 500}
+VARIANTS = ("plain", "log", "rules", "cookie", "source")
+"""What the HTTP listener has beyond the plain one: the traffic log, five L7 rules that do not match, SRV cookies, `stick on src`."""
+LOG_SOCKET = "/run/rsyslog/octavia/log"  # as the controller renders it
 """Connection limits: HAProxy needs twice the sum plus pipes as file descriptors, and must start with 20000."""
 
 
@@ -151,32 +165,59 @@ def _backend(endpoint: Endpoint) -> list[str]:
     ]
 
 
-def render(endpoints: Sequence[Endpoint], directory: Path) -> tuple[str, str]:
-    """The configuration text and where it comes from: Octavia's own templates, or `shape` without that package."""
+def render(endpoints: Sequence[Endpoint], directory: Path, variant: str = "plain") -> tuple[str, str]:
+    """The configuration text and where it comes from: Octavia's own templates, or `shape` without that package.
+
+    Raises:
+        RuntimeError: another variant than the plain one needs the package.
+    """
     try:
         version = importlib.metadata.version("octavia")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # octavia's dependencies announce their own future
             octavia = importlib.import_module("tests.support.octavia_render")
-            listeners = [_octavia_listener(octavia, each) for each in endpoints]
+            listeners = [_octavia_listener(octavia, each, variant) for each in endpoints]
             text: str = octavia.render_load_balancer(
-                listeners, lb_id=str(_LOAD_BALANCER), vip="127.0.0.1", connection_logging=False
+                listeners, lb_id=str(_LOAD_BALANCER), vip="127.0.0.1", connection_logging=variant == "log"
             )
-    except ImportError:  # PackageNotFoundError is one
+    except ImportError as error:  # PackageNotFoundError is one
+        if variant != "plain":
+            msg = f"variant {variant} needs the octavia package"
+            raise RuntimeError(msg) from error
         return shape(endpoints, directory), "checked-in text with the lines of Octavia 19"
     # nothing outside the run's own folder may be touched
-    return text.replace("/var/lib/octavia", str(directory)), f"rendered by octavia {version}"
+    text = text.replace("/var/lib/octavia", str(directory)).replace(LOG_SOCKET, str(directory.parent / "log.sock"))
+    return text, f"rendered by octavia {version}"
 
 
-def _octavia_listener(octavia: Any, endpoint: Endpoint) -> Any:
+_PERSISTENCE = {"cookie": "HTTP_COOKIE", "source": "SOURCE_IP"}
+
+
+def _five_rules(octavia: Any) -> list[Any]:
+    """Five policies of one rule each that no request of the load matches."""
+    rules = [
+        octavia.make_rule("HOST_NAME", "EQUAL_TO", "other.local"),
+        octavia.make_rule("PATH", "STARTS_WITH", "/private"),
+        octavia.make_rule("HEADER", "CONTAINS", "robot", key="User-Agent"),
+        octavia.make_rule("COOKIE", "EQUAL_TO", "yes", key="blocked"),
+        octavia.make_rule("PATH", "REGEX", "^/(admin|setup)/[0-9]+"),
+    ]
+    return [octavia.make_policy("REJECT", [rule]) for rule in rules]
+
+
+def _octavia_listener(octavia: Any, endpoint: Endpoint, variant: str) -> Any:
     protocol = endpoint.mode.upper()
+    variant = variant if protocol == "HTTP" else "plain"
     members = [
         octavia.make_member("127.0.0.1", each.port, weight=each.weight, id=each.name) for each in endpoint.members
     ]
     return octavia.make_listener(
         protocol,
         endpoint.port,
-        default_pool=octavia.make_pool(protocol, members=members, id=endpoint.pool_id),
+        default_pool=octavia.make_pool(
+            protocol, members=members, id=endpoint.pool_id, persistence=_PERSISTENCE.get(variant)
+        ),
+        policies=_five_rules(octavia) if variant == "rules" else [],
         id=endpoint.listener_id,
         connection_limit=endpoint.limit,
         insert_headers={"X-Forwarded-For": "true"} if protocol == "HTTP" else {},
@@ -197,7 +238,12 @@ def for_haproxy(text: str, threads: int) -> str:
     in: the wanted number of threads. From `defaults` on, only the state file's use goes.
     """
     head, mark, rest = text.partition("\ndefaults\n")
-    kept = [line for line in head.splitlines() if not line.strip().startswith(_AMPHORA_ONLY)]
+    logs = "no log" not in rest
+    kept = [
+        line
+        for line in head.splitlines()
+        if not line.strip().startswith(_AMPHORA_ONLY) or (logs and line.strip().startswith("log "))
+    ]
     rest = rest.replace("    load-server-state-from-file global\n", "")
     return "\n".join([*kept, f"    nbthread {threads}", "", ""]) + mark.lstrip("\n") + rest
 

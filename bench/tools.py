@@ -10,6 +10,7 @@ import resource
 import shutil
 import socket
 import subprocess
+import threading
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,6 +26,7 @@ __all__ = [
     "REPOSITORY",
     "Backend",
     "LoadAnswer",
+    "LogSink",
     "compile_tool",
     "free_port",
     "free_ports",
@@ -246,3 +248,25 @@ def parse_answer(output: str, cpu_s: float) -> LoadAnswer:
             )
     msg = f"no answer in the output of the load tool: {output.strip()[-500:]}"
     raise RuntimeError(msg)
+
+
+class LogSink:
+    """A system log that takes datagrams and forgets them."""
+
+    def __init__(self, path: Path) -> None:
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._socket.bind(str(path))
+        path.chmod(0o666)
+        self.lines = 0
+        self._thread = threading.Thread(target=self._run, name="log sink", daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        while self._socket.recv(65536) != b"end":
+            self.lines += 1
+
+    def close(self) -> None:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as last:
+            last.sendto(b"end", self._socket.getsockname())
+        self._thread.join()
+        self._socket.close()

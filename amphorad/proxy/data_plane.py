@@ -452,12 +452,15 @@ class DataPlane:
 
     def maintain(self, now: float) -> None:
         """Frees what nobody needs any more, and looks for conditions to report. To be called about ten times a second."""
+        lets_go_of_tables = False
         for item in self._engine.release_retired():
             if isinstance(item, int):
                 if item >= 0:
                     os.close(item)
             elif isinstance(item, _Departure | PoolRuntime | MemberRuntime):
                 self._leaving.append(item)
+            elif isinstance(item, View) and item.table is not None:
+                lets_go_of_tables = True
         gone = [item for item in self._leaving if not item.references]
         if gone:
             self._leaving = [item for item in self._leaving if item not in gone]
@@ -465,6 +468,7 @@ class DataPlane:
                 if isinstance(item, _Departure):
                     self._drop(item.pools, item.members)
             self._release_unused_slots()
+        if gone or lets_go_of_tables:
             self._release_unused_tables()
         for member in self._members.values():
             member.count_idle()

@@ -1,4 +1,5 @@
--- wrk script: machine-readable answer, and optionally the headers a browser sends ("-- browser" after the address).
+-- wrk script: machine-readable answer, and optionally the headers a browser sends ("-- browser" after the address), or one
+-- Cookie header after the other ("-- cookies NAME=VALUE ...").
 -- 14 header lines, about 700 bytes, of the kinds and lengths seen in practice; the values mean nothing.
 
 local browser = {
@@ -21,6 +22,16 @@ function init(args)
   wrk.headers["Host"] = "bench.local"
   if args[1] == "browser" then
     for name, value in pairs(browser) do wrk.headers[name] = value end
+  elseif args[1] == "cookies" then
+    local turn, requests = 0, {}
+    for index = 2, #args do
+      wrk.headers["Cookie"] = args[index]
+      requests[index - 1] = wrk.format("GET")
+    end
+    request = function()
+      turn = turn % #requests + 1
+      return requests[turn]
+    end
   end
 end
 

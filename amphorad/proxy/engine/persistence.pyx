@@ -119,8 +119,8 @@ cdef void read_own_cookie(Session *session, PoolView *view, const uint8_t *data,
             session.cookie_in = c'V'
         elif is_known:
             session.cookie_in = c'D'
-        elif session.cookie_in != c'D':
-            session.cookie_in = c'I' if session.wanted == NULL else c'U'
+        elif session.cookie_in != c'D' and session.wanted == NULL:
+            session.cookie_in = c'I'
     if walk.end != NULL:  # there is a Cookie field
         remove_cookie(<uint8_t *>data, head, walk.name, walk.name_length)
 

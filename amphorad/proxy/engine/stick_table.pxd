@@ -75,5 +75,6 @@ cdef void table_store(StickTable *table, const uint8_t *key, uint32_t length, ui
 cdef class Table:
     cdef StickTable table
     cdef uint8_t[::1] memory    # keeps the mapping
+    cdef dict places            # of the names, once they have been looked for
     cdef locate(self)
     cdef uint32_t recycle_name(self, keep)

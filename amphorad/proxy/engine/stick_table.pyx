@@ -277,22 +277,23 @@ cdef class Table:
     def name_place(self, str name not None, keep=()):
         """Where the name of a member stands, put there if it is new; -1: it is too long, or the names are used up.
 
-        `keep`: names that stay although no entry refers to them.
+        `keep`: names that stay although no entry refers to them. One process at a time puts names into a table.
         """
         cdef bytes wanted = name.encode()
         cdef uint32_t place
+        if self.places is None:
+            self.places = {known: place for place, known in enumerate(self.names())}
+        if name in self.places:
+            return self.places[name]
         if not 0 < len(wanted) < NAME_BYTES:
             return -1
-        for place in range(NAME_LIMIT):
-            at = self.name_at(place)
-            if at == name:
-                return place
-            if not at:
-                break
-        else:
+        place = <uint32_t>len(self.places)
+        if place >= NAME_LIMIT:
             place = self.recycle_name(frozenset(keep))
             if place == NAME_LIMIT:
                 return -1
+            del self.places[self.name_at(place)]
+        self.places[name] = place
         memset(self.table.names + place * NAME_BYTES, 0, NAME_BYTES)
         memcpy(self.table.names + place * NAME_BYTES, <const char *>wanted, len(wanted))
         return place

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ipaddress
 import logging
 import os
 import random
@@ -258,6 +259,7 @@ class PeerExchange:
         try:
             await link.run(first)
         finally:
+            session.close()
             if self._links.get(name) is link:
                 del self._links[name]
             log.info("peer gone name=%s learned=%d told=%d", name, session.learned, session.told)
@@ -272,6 +274,7 @@ class _Link:
         self._writer = writer
 
     def close(self) -> None:
+        self.session.close()
         self._writer.close()
 
     async def run(self, first: bytes) -> None:
@@ -310,10 +313,12 @@ class _Link:
 
 
 def _is_own_address(address: str) -> bool:
+    """Whether a datagram to it would stay here. Binding to it tells nothing where `ip_nonlocal_bind` is set."""
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM) as probe:
+    with socket.socket(family, socket.SOCK_DGRAM) as probe:
         try:
-            probe.bind((address, 0))
+            probe.connect((address, 9))
+            source: str = probe.getsockname()[0]
         except OSError:
             return False
-    return True
+    return ipaddress.ip_address(source) == ipaddress.ip_address(address)

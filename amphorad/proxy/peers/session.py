@@ -128,6 +128,7 @@ class PeerSession:
         self._origins: dict[str, int] = {}
         self._waits_for_confirm = False
         self._is_learning = False
+        self._is_closed = False
         self.learned = 0  # entries taken from the peer
         self.told = 0  # entries sent to it
 
@@ -138,6 +139,10 @@ class PeerSession:
         self._is_learning = True
         return _CONTROL[wire.RESYNC_REQUEST]
 
+    def close(self) -> None:
+        """The tables may be gone from now on: what still comes is ignored, and nothing is said."""
+        self._is_closed = True
+
     # --- what comes ---
 
     def receive(self, data: bytes, now_ms: int) -> bytes:
@@ -146,6 +151,8 @@ class PeerSession:
         Raises:
             PeerError: the other end does not speak the protocol.
         """
+        if self._is_closed:
+            return b""
         self._buffer += data
         answer = bytearray()
         taken = 0
@@ -227,6 +234,8 @@ class PeerSession:
     def pending(self) -> bytes:
         """The next bytes to send; empty when there is nothing to say now."""
         out = bytearray()
+        if self._is_closed:
+            return b""
         if self._lesson is not None:
             for _ in range(CHUNK // BATCH):
                 part = next(self._lesson, None)

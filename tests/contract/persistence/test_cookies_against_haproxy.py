@@ -74,6 +74,8 @@ def _same(rig: PersistenceRig, lines: bytes, method: bytes = b"GET", pieces: tup
 @settings(max_examples=300, suppress_health_check=list(HealthCheck))
 @example([b"Cookie: SRV=m2\r\n"])
 @example([b"Cookie: SRV=m2\r\n", b"Cookie: SRV=m1; a=b\r\n"])
+@example([b"Cookie: SRV=m2; SRV=m3\r\n"])
+@example([b"Cookie: SRV=m9; SRV=m3; SRV=m1\r\n"])
 @example([b"Cookie: a=" + b"x" * 8000 + b"; SRV=m3; b=" + b"y" * 500 + b"\r\n"])
 @example([b"Cookie: SRV=" + b"z" * 8000 + b"\r\n"])
 def test_http_cookie_request_member_and_its_cookie_field_are_as_in_haproxy(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -16,7 +17,6 @@ from tests.support.telling_members import TellingMembers
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
 
 render.require_octavia()
 pytestmark = pytest.mark.timeout(60)
@@ -188,3 +188,89 @@ def test_tcp_listener_keeps_a_client_at_its_member_over_threads(tmp_path: Path) 
             )
             assert served.apply(changed).returncode == 0
             assert len({ask(port).member for _ in range(10)} - {own}) == 1
+
+
+def test_kind_of_persistence_changes_while_clients_are_served(tmp_path: Path) -> None:
+    """Tables come and go under two threads at work; nobody is refused."""
+    port = free_port()
+
+    async def scenario() -> None:
+        with TellingMembers(NAMES) as members:
+            with (
+                Served(tmp_path, text(port, members.ports, "SOURCE_IP"), "--threads", "2") as served,
+                served.ask() as admin,
+            ):
+                stop = False
+                asked = 0
+
+                def use(number: int) -> None:
+                    nonlocal asked
+                    while not stop:
+                        lines = b"cookie: sid=%d; SRV=m%d\r\n" % (number, number % 3 + 1)
+                        lines += b"x-reply: " + (b"set-cookie: sid=%d\r\n" % number).hex().encode() + b"\r\n"
+                        assert ask(port, lines).member
+                        asked += 1
+
+                load = [asyncio.create_task(asyncio.to_thread(use, number)) for number in range(4)]
+                for turn in range(30):
+                    config = text(port, members.ports, KINDS[turn % 3])
+                    if turn % 3 == 1 and turn % 2:
+                        config = config.replace("size 10k", "size 64").replace("len 64", "len 8")
+                    receipt = await asyncio.to_thread(admin.apply, config, "lb.cfg")
+                    assert receipt.changed or turn == 0
+                stop = True
+                await asyncio.gather(*load)
+
+                assert asked > 50
+                assert admin.status().data_plane.restarts == 0
+
+    asyncio.run(scenario())
+
+
+def test_member_found_down_by_its_monitor_loses_its_clients_and_gets_the_new_ones_back_later(tmp_path: Path) -> None:
+    port = free_port()
+    with TellingMembers(NAMES) as members:
+        config = text(port, members.ports, "SOURCE_IP")
+        config = config.replace(" weight 1", " weight 1 check inter 1s fall 1 rise 1")
+        config = config.replace("    balance ", "    timeout check 1s\n    balance ")
+        with Served(tmp_path, config) as served:
+            own = ask(port).member
+            assert {ask(port).member for _ in range(5)} == {own}
+
+            members.close(own)
+            wait_until(lambda: f"/{own} is DOWN" in served.log)
+
+            moved = ask(port).member
+            assert moved != own
+            members.open(own)
+            wait_until(lambda: f"/{own} is UP" in served.log)
+            assert {ask(port).member for _ in range(5)} == {moved}
+
+
+def test_table_that_is_not_configured_any_more_gives_its_memory_back(tmp_path: Path) -> None:
+    port = free_port()
+    with TellingMembers(NAMES) as members:
+        plain = text(port, members.ports, "HTTP_COOKIE")
+        with Served(tmp_path, plain) as served, served.ask() as admin:
+            pid = admin.status().data_plane.pid
+
+            def come_and_go() -> int:
+                admin.apply(text(port, members.ports, "SOURCE_IP"), "lb.cfg")
+                ask(port)
+                held = shared_memory_kb(pid)
+                admin.apply(plain, "lb.cfg")
+                return held
+
+            held = come_and_go()
+            wait_until(lambda: shared_memory_kb(pid) <= held - 16)
+            before = shared_memory_kb(pid)
+            for _ in range(4):
+                come_and_go()
+            wait_until(lambda: shared_memory_kb(pid) <= before + 8)
+
+
+def shared_memory_kb(pid: int) -> int:
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("RssShmem:"):
+            return int(line.split()[1])
+    raise AssertionError("no such figure")

@@ -43,6 +43,7 @@ def test_integer_comes_back_and_says_where_it_ends(value: int, after: bytes) -> 
             wire.decode_integer(data[:length], 0)
 
 
+@pytest.mark.timeout(120)  # the controller takes its time to import
 def test_peer_name_is_what_the_controller_renders() -> None:
     """Octavia contract section 1.5, route 7."""
     render.require_octavia()
