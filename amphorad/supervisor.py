@@ -31,6 +31,7 @@ from amphorad.model import ReusePolicy
 from amphorad.plan import MemberKey, compare
 from amphorad.sockets import ListeningSockets
 from amphorad.status import DataPlaneStatus, Status, TransitionStatus, build_listeners
+from amphorad.tls_files import read_tls_files
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -140,6 +141,7 @@ class Supervisor:
         self._changing = asyncio.Lock()
         self._lock_file = -1
         self._running: LoadBalancer | None = None
+        self._files: dict[str, bytes] = {}  # what its TLS options name
         self._generation = 0
         self._restarts = 0
         self._alarms: collections.deque[str] = collections.deque(maxlen=ALARMS_KEPT)
@@ -162,13 +164,14 @@ class Supervisor:
             self._read_file(self._options.file), name, self._options.escaping, self._options.algorithms
         )
         self._take_state_directory()
+        self._files = read_tls_files(wanted)
         self._sockets.prepare(wanted)
         threads = self._options.threads or wanted.threads or len(os.sched_getaffinity(0))
         self._board = Board.create(min(threads, MAX_THREADS))
         self._child = self._new_child()
         try:
             await self._child.start()
-            await self._child.apply(1, wanted, dict(self._sockets.of(wanted)))
+            await self._child.apply(1, wanted, dict(self._sockets.of(wanted)), self._files)
         except DataPlaneDied as error:
             raise NotStarted(str(error)) from error
         self._sockets.commit(wanted)
@@ -266,9 +269,11 @@ class Supervisor:
             async with self._changing:
                 if self._child is child:  # an apply that saw it die has replaced it already otherwise
                     with contextlib.suppress(NotStarted):
-                        await self._replace_child(self._generation, self._running)
+                        await self._replace_child(self._generation, self._running, self._files)
 
-    async def _replace_child(self, generation: int, load_balancer: LoadBalancer | None) -> None:
+    async def _replace_child(
+        self, generation: int, load_balancer: LoadBalancer | None, files: dict[str, bytes]
+    ) -> None:
         """A new data plane on the same sockets and board.
 
         Raises:
@@ -282,7 +287,7 @@ class Supervisor:
         self._child = child = await self._take_spare() or self._new_child()
         try:
             await child.start()
-            await child.apply(generation, load_balancer, dict(self._sockets.of(load_balancer)))
+            await child.apply(generation, load_balancer, dict(self._sockets.of(load_balancer)), files)
         except (DataPlaneDied, AmphoradError, OSError) as error:
             self._on_alarm(f"data plane did not start: {error}")
             await child.kill()
@@ -377,23 +382,24 @@ class Supervisor:
         assert self._running is not None
         assert self._child is not None
         steps = compare(self._running, wanted)
-        if steps.is_empty:
+        files = read_tls_files(wanted)
+        if steps.is_empty and files == self._files:
             return self._receipt(steps, changed=False, opened=0, closed=0, began=began)
         opened = self._sockets.prepare(wanted)
         try:
             if self._child.is_running:
-                await self._child.apply(self._generation + 1, wanted, dict(self._sockets.of(wanted)))
+                await self._child.apply(self._generation + 1, wanted, dict(self._sockets.of(wanted)), files)
             else:  # it keeps dying, perhaps of the old configuration
-                await self._replace_child(self._generation + 1, wanted)
+                await self._replace_child(self._generation + 1, wanted, files)
         except AmphoradError:
             self._sockets.roll_back()
             raise
         except DataPlaneDied as error:
             self._sockets.roll_back()
-            await self._replace_child(self._generation, self._running)
+            await self._replace_child(self._generation, self._running, self._files)
             raise NotStarted(f"{error}; the configuration before it serves again") from error
         self._generation += 1
-        self._running = wanted
+        self._running, self._files = wanted, files
         gone = set(steps.members_removed)
         self._transitions = {key: kept for key, kept in self._transitions.items() if key not in gone}
         closed = self._sockets.commit(wanted)

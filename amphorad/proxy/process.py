@@ -114,7 +114,7 @@ class ControlLoop:
         load_balancer = decode_load_balancer(message.load_balancer)
         refusal = None
         try:
-            self._plane.apply(load_balancer, self._take_sockets(message))
+            self._plane.apply(load_balancer, self._take_sockets(message), message.files)
             if self._monitors is not None:
                 self._monitors.apply(load_balancer)
         except ConfigError as error:

@@ -29,6 +29,7 @@ RANKS = {
     "amphorad.sockets": 40,
     "amphorad.board": 35,
     "amphorad.dialects": 30,
+    "amphorad.tls_files": 30,
     "amphorad.plan": 30,
     "amphorad.state": 30,
     "amphorad.model": 20,

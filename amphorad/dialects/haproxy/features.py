@@ -47,6 +47,7 @@ SUPPORTED: Final = frozenset(
         Feature.PROXY_PROTOCOL,
         Feature.HTTP_POOL_ON_TCP_LISTENER,
         Feature.L7_POLICY,
+        Feature.TLS_LISTENER,
     }
 )
 """What the data plane carries out today. A feature is added here by the change that builds it."""

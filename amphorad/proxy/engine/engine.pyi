@@ -2,6 +2,7 @@
 
 from typing_extensions import Buffer
 
+from amphorad.proxy.tls.context import ServerContext
 from amphorad.proxy.wire.log_line import LogProgram
 from amphorad.proxy.wire.matcher import PolicyProgram
 
@@ -80,6 +81,7 @@ class Config:
         minimum_body_rate: bytes per second; 0 for no minimum.
         policies: L7 policies in the order of evaluation; None for none.
         policy_pools: what their pool indices count in.
+        tls: None for a plain listener.
     """
 
     def __init__(
@@ -94,6 +96,7 @@ class Config:
         minimum_body_rate: int,
         policies: PolicyProgram | None = None,
         policy_pools: list[PoolRuntime] | None = None,
+        tls: ServerContext | None = None,
     ) -> None: ...
 
 class ListenerRuntime(Runtime):

@@ -28,6 +28,7 @@ from amphorad.proxy.engine.system cimport (
     AF_INET, AF_INET6, close, htons, load_i64, load_u64, peek_u32, put_i32, put_i64, put_u32, sockaddr_in, sockaddr_in6,
     store_i32, store_u32, witness_i32,
 )
+from amphorad.proxy.tls.context cimport ServerContext
 from amphorad.proxy.wire.log_line cimport LogProgram
 from amphorad.proxy.wire.matcher cimport ACTION_POOL, PolicyProgram
 
@@ -249,6 +250,7 @@ cdef class Config:
     def __init__(
         self, str name, *, bint is_http, int64_t limit, uint32_t timeout_client_ms, PoolRuntime default_pool,
         LogProgram log_program, uint32_t minimum_body_rate, PolicyProgram policies=None, list policy_pools=None,
+        ServerContext tls=None,
     ):
         cdef uint32_t index
         cdef PoolRuntime pool
@@ -257,13 +259,15 @@ cdef class Config:
             raise MemoryError
         self.config = config
         policy_pools = policy_pools or []
-        self.kept = (name.encode(), default_pool, log_program, policies, policy_pools)
+        self.kept = (name.encode(), default_pool, log_program, policies, policy_pools, tls)
         config.name = <const char *><bytes>self.kept[0]
         config.name_length = <uint32_t>len(self.kept[0])
         config.is_http = is_http
         config.limit = limit
         config.timeout_client_ms = timeout_client_ms
         config.minimum_body_rate = minimum_body_rate
+        if tls is not None:
+            config.tls = tls.context
         if default_pool is not None:
             config.default_pool = default_pool.pool
         if log_program is not None:
