@@ -29,6 +29,7 @@ from amphorad.proxy.listener_tls import build_context, expiry_alarms, files_of
 from amphorad.proxy.log_format import FACILITIES, LogFormatError, parse
 from amphorad.proxy.policy import compile_policies, policy_pool_ids
 from amphorad.proxy.tls.context import rotate_ticket_keys
+from amphorad.proxy.tls.facts import CERTIFICATE_FACTS
 from amphorad.proxy.wire.log_line import LogProgram
 
 if TYPE_CHECKING:
@@ -663,11 +664,15 @@ def _require_carried_out(listener: Listener, pool: Pool) -> None:
         raise ConfigError(f"pool {pool.id}: weights are at most {WEIGHT_LIMIT}")
 
 
-def _insertions(pool: Pool) -> list[tuple[bytes, bytes | None]]:
-    """Header insertions as the engine carries them out; None stands for the port that the client connected to."""
-    insertions: list[tuple[bytes, bytes | None]] = []
+def _insertions(pool: Pool) -> list[tuple[bytes, bytes | int | None]]:
+    """Header insertions as the engine carries them out; None stands for the port that the client connected to, a number
+    for a fact about its certificate."""
+    insertions: list[tuple[bytes, bytes | int | None]] = []
     size = 0
     for insertion in pool.header_insertions:
+        if insertion.value in CERTIFICATE_FACTS:
+            insertions.append((insertion.name.lower().encode(), CERTIFICATE_FACTS.index(insertion.value)))
+            continue
         value = None if insertion.value == "%[dst_port]" else insertion.value.encode()
         if value is not None and b"%" in value:
             raise ConfigError(f"pool {pool.id}: header value not supported yet", word=insertion.value)

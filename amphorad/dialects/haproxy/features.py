@@ -48,6 +48,8 @@ SUPPORTED: Final = frozenset(
         Feature.HTTP_POOL_ON_TCP_LISTENER,
         Feature.L7_POLICY,
         Feature.TLS_LISTENER,
+        Feature.TLS_CLIENT_AUTHENTICATION,
+        Feature.TLS_HEADER_INSERTION,
     }
 )
 """What the data plane carries out today. A feature is added here by the change that builds it."""

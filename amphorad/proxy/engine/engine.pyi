@@ -41,7 +41,8 @@ class View:
         weights: of the usable ones.
         reuse: 0 never, 1 safe, 2 retry.
         proxy_protocol: version of the PROXY header to members, 0 for none.
-        insertions: header names and values; None stands for the port that the client connected to.
+        insertions: header names and values; None stands for the port that the client connected to,
+            a number for a fact about its certificate, see `proxy/tls/facts`.
     """
 
     def __init__(
@@ -57,7 +58,7 @@ class View:
         reuse: int,
         proxy_protocol: int,
         forwarded_for: bool,
-        insertions: list[tuple[bytes, bytes | None]],
+        insertions: list[tuple[bytes, bytes | int | None]],
         retries: int,
         redispatch: bool,
         timeout_connect_ms: int,

@@ -21,7 +21,7 @@ from amphorad.proxy.engine.board cimport BOARD_HEADER_BYTES, Row, Slot
 from amphorad.proxy.engine.loop cimport thread_close, thread_open, thread_run, thread_unwatch, thread_wake, thread_watch
 from amphorad.proxy.engine.member_conn cimport member_conns_close_idle
 from amphorad.proxy.engine.runtime cimport (
-    INSERT_DESTINATION_PORT, INSERT_TEXT, MAX_BINDS, Insertion, Listener, ListenerConfig, Member, PerThread, Pool, PoolView,
+    INSERT_DESTINATION_PORT, INSERT_TEXT, INSERT_TLS, MAX_BINDS, Insertion, Listener, ListenerConfig, Member, PerThread, Pool, PoolView,
     Shared, Thread,
 )
 from amphorad.proxy.engine.system cimport (
@@ -198,11 +198,14 @@ cdef class View:
         view.insertions = <Insertion *>calloc(len(insertions) + 1, sizeof(Insertion))
         if view.insertions == NULL:
             raise MemoryError
-        for field, value in insertions:  # value None: the port that the client connected to
-            line = field + b": " + (b"" if value is None else value + b"\r\n")
+        for field, value in insertions:  # value None: the client's port of destination; a number: a fact about its certificate
+            line = field + b": " + (value + b"\r\n" if isinstance(value, bytes) else b"")
             self.kept += [field, line]
             insertion = &view.insertions[view.insertion_count]
-            insertion.value = INSERT_DESTINATION_PORT if value is None else INSERT_TEXT
+            if isinstance(value, int):
+                insertion.value = <uint8_t>(INSERT_TLS + <int>value)
+            else:
+                insertion.value = INSERT_DESTINATION_PORT if value is None else INSERT_TEXT
             insertion.name = field
             insertion.name_length = <uint16_t>len(field)
             insertion.line = line

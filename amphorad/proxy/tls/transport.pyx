@@ -39,12 +39,6 @@ cdef enum:
     READ_BYTES = 16384
 
 
-cdef struct TlsState:
-    SSL *ssl
-    Block *received             # from the socket, not yet taken by libssl
-    uint32_t is_drained         # the last read of the socket fell short
-
-
 cdef Transport TLS
 cdef BIO_METHOD *SOCKET_BIO
 
