@@ -106,7 +106,7 @@ def test_who_is_let_in_and_what_the_member_is_told(setup: _Setup, client: str) -
 
 
 def _sha1() -> hashes.SHA1:
-    return hashes.SHA1()  # noqa: S303  what the header is defined with
+    return hashes.SHA1()  # what the header is defined with
 
 
 def test_a_resumed_session_still_has_its_certificate(setup: _Setup) -> None:
