@@ -172,9 +172,13 @@ class DataPlaneProcess:
         await self._wait_or_die(self._greeted.wait(), START_TIMEOUT_S, "did not start")
 
     async def apply(
-        self, generation: int, load_balancer: LoadBalancer, sockets: dict[tuple[str, Bind], int]
+        self,
+        generation: int,
+        load_balancer: LoadBalancer,
+        sockets: dict[tuple[str, Bind], int],
+        files: dict[str, bytes] | None = None,
     ) -> Receipt:
-        """Sends a configuration and waits for the receipt. Sockets that the process already has are not sent again.
+        """Sends a configuration, with the files that its TLS options name, and waits for the receipt. Sockets that the process already has are not sent again.
 
         Raises:
             DataPlaneDied: it ended before it answered.
@@ -183,7 +187,7 @@ class DataPlaneProcess:
         assert self._channel is not None
         new = {key: descriptor for key, descriptor in sockets.items() if key not in self._passed}
         names = tuple(SocketName(listener_id, bind.address, bind.port) for listener_id, bind in new)
-        message = Apply(generation, encode_load_balancer(load_balancer), names)
+        message = Apply(generation, encode_load_balancer(load_balancer), names, files or {})
         try:
             await self._channel.send(message, tuple(new.values()))
         except Closed as error:

@@ -91,6 +91,7 @@ class Apply(msgspec.Struct, frozen=True, tag="apply"):
     generation: int
     load_balancer: msgspec.Raw
     sockets: tuple[SocketName, ...] = ()
+    files: dict[str, bytes] = {}  # what TLS options name, by path; private keys among them: never to be logged
 
 
 class Stop(msgspec.Struct, frozen=True, tag="stop"):

@@ -35,6 +35,7 @@ from amphorad.proxy.engine.stick_table import Table, table_bytes
 from amphorad.sockets import ListeningSockets
 from amphorad.status import DataPlaneStatus, Status, TransitionStatus, build_listeners
 from amphorad.stick_tables import TableFile, TableSpace
+from amphorad.tls_files import read_tls_files
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -117,6 +118,7 @@ class Supervisor:
         self._changing = asyncio.Lock()
         self._lock_file = -1
         self._running: LoadBalancer | None = None
+        self._files: dict[str, bytes] = {}  # what its TLS options name
         self._generation = 0
         self._restarts = 0
         self._alarms: collections.deque[str] = collections.deque(maxlen=ALARMS_KEPT)
@@ -168,6 +170,7 @@ class Supervisor:
             raise AlreadyRunning(f"admin socket {self._options.admin_socket}: {error.strerror or error}") from error
 
     async def _start_anew(self, wanted: LoadBalancer) -> None:
+        self._files = read_tls_files(wanted)
         self._sockets.prepare(wanted)
         self._board = Board.create(self._threads)
         self._tables.load(self._table_space())
@@ -175,7 +178,7 @@ class Supervisor:
         self._child = self._new_child()
         try:
             await self._child.start()
-            await self._child.apply(1, wanted, dict(self._sockets.of(wanted)))
+            await self._child.apply(1, wanted, dict(self._sockets.of(wanted)), self._files)
         except DataPlaneDied as error:
             raise NotStarted(str(error)) from error
         self._sockets.commit(wanted)
@@ -345,6 +348,7 @@ class Supervisor:
         self._child = self._new_child()
         await self._obey_us(self._child, found)
         self._running, self._generation = running, message.generation
+        self._files = {}  # which certificates it serves is not told: the next apply sends those on the disk
         with contextlib.suppress(MessageError):
             for transition in decode_transitions(message.transitions):
                 self._keep_transition(transition)
@@ -368,6 +372,7 @@ class Supervisor:
         self._board = _successor_of(found.board, self._threads)
         await self._obey_us(old, found)
         try:
+            files = read_tls_files(wanted)
             self._sockets.prepare(wanted)
             if not self._options.survive:
                 self._adoption_path.unlink(missing_ok=True)
@@ -376,7 +381,7 @@ class Supervisor:
             self._child = self._new_child()
             await self._child.start()
             await old.set_survival(survive=False)
-            await self._child.apply(1, wanted, dict(self._sockets.of(wanted)))
+            await self._child.apply(1, wanted, dict(self._sockets.of(wanted)), files)
         except BaseException as error:
             if self._child is not None:
                 await self._child.kill()
@@ -389,7 +394,7 @@ class Supervisor:
             raise
         await old.begin_stop(HANDOVER_S)
         self._sockets.commit(wanted)
-        self._running, self._generation = wanted, 1
+        self._running, self._generation, self._files = wanted, 1, files
         took_ms = (time.monotonic() - began) * 1000
         log.warning("data plane pid=%d succeeds pid=%d took_ms=%d", self._child.pid, old.pid, took_ms)
 
@@ -514,7 +519,7 @@ class Supervisor:
             async with self._changing:
                 if self._child is child:  # an apply that saw it die has replaced it already otherwise
                     with contextlib.suppress(NotStarted):
-                        await self._replace_child(self._generation, self._running)
+                        await self._replace_child(self._generation, self._running, self._files)
 
     def _show_serving(self, *, is_serving: bool) -> None:
         """Tells whoever wants to know, once for each change."""
@@ -522,7 +527,9 @@ class Supervisor:
             self._is_down = not is_serving
             (self._on_serving if is_serving else self._on_down)()
 
-    async def _replace_child(self, generation: int, load_balancer: LoadBalancer | None) -> None:
+    async def _replace_child(
+        self, generation: int, load_balancer: LoadBalancer | None, files: dict[str, bytes]
+    ) -> None:
         """A new data plane on the same sockets and board.
 
         Raises:
@@ -536,7 +543,7 @@ class Supervisor:
         self._child = child = await self._take_spare() or self._new_child()
         try:
             await child.start()
-            await child.apply(generation, load_balancer, dict(self._sockets.of(load_balancer)))
+            await child.apply(generation, load_balancer, dict(self._sockets.of(load_balancer)), files)
         except (DataPlaneDied, AmphoradError, OSError) as error:
             self._on_alarm(f"data plane did not start: {error}")
             await child.kill()
@@ -652,23 +659,24 @@ class Supervisor:
         assert self._running is not None
         assert self._child is not None
         steps = compare(self._running, wanted)
-        if steps.is_empty:
+        files = read_tls_files(wanted)
+        if steps.is_empty and files == self._files:
             return self._receipt(steps, changed=False, opened=0, closed=0, began=began)
         opened = self._sockets.prepare(wanted)
         try:
             if self._child.is_running:
-                await self._child.apply(self._generation + 1, wanted, dict(self._sockets.of(wanted)))
+                await self._child.apply(self._generation + 1, wanted, dict(self._sockets.of(wanted)), files)
             else:  # it keeps dying, perhaps of the old configuration
-                await self._replace_child(self._generation + 1, wanted)
+                await self._replace_child(self._generation + 1, wanted, files)
         except AmphoradError:
             self._sockets.roll_back()
             raise
         except DataPlaneDied as error:
             self._sockets.roll_back()
-            await self._replace_child(self._generation, self._running)
+            await self._replace_child(self._generation, self._running, self._files)
             raise NotStarted(f"{error}; the configuration before it serves again") from error
         self._generation += 1
-        self._running = wanted
+        self._running, self._files = wanted, files
         gone = set(steps.members_removed)
         self._transitions = {key: kept for key, kept in self._transitions.items() if key not in gone}
         closed = self._sockets.commit(wanted)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from amphorad.board import Board, BoardFull, Kind, LastCheck, MemberState
 from amphorad.errors import ConfigError
-from amphorad.model import Algorithm, AppCookie, HttpCookie, Mode, ProxyProtocol, ReusePolicy, SourceIp
+from amphorad.model import Algorithm, AppCookie, HttpCookie, L7RuleType, Mode, ProxyProtocol, ReusePolicy, SourceIp
 from amphorad.proxy.engine.engine import (
     APP_COOKIE,
     COOKIE_LIMIT_BYTES,
@@ -30,15 +30,19 @@ from amphorad.proxy.engine.engine import (
     View,
 )
 from amphorad.proxy.engine.stick_table import Table, table_bytes
+from amphorad.proxy.listener_tls import build_context, expiry_alarms, files_of
 from amphorad.proxy.log_format import FACILITIES, LogFormatError, parse
 from amphorad.proxy.policy import compile_policies, policy_pool_ids
+from amphorad.proxy.tls.context import rotate_ticket_keys
+from amphorad.proxy.tls.facts import CERTIFICATE_FACTS
 from amphorad.proxy.wire.log_line import LogProgram
 from amphorad.stick_tables import KIND_ADDRESS, KIND_STRING, Shape, TableSpace
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from amphorad.model import Bind, L7Policy, Listener, LoadBalancer, Member, Pool
+    from amphorad.model import Bind, L7Policy, Listener, ListenerTls, LoadBalancer, Member, Pool
+    from amphorad.proxy.tls.context import ServerContext
     from amphorad.proxy.wire.matcher import PolicyProgram
 
 __all__ = ["DataPlane", "Settings"]
@@ -49,9 +53,12 @@ MemberKey = tuple[str, str, str, str, int]  # listener, pool, member, address, p
 INSERTION_LIMIT_BYTES = 1536  # what the engine's buffer for inserted lines has room for, less X-Forwarded-For and Host
 WEIGHT_LIMIT = 256
 BIND_LIMIT = 32  # MAX_BINDS in engine/runtime.pxd
+TICKET_KEY_S = 3600.0  # a ticket is good for two hours, and three keys are accepted
+HANDSHAKE_ALARM_INTERVAL_S = 60.0
 OVERRUN_ALARM_INTERVAL_S = 60.0  # at most one alarm of a rule in that time
 _REUSE = {ReusePolicy.NEVER: 0, ReusePolicy.SAFE: 1, ReusePolicy.RETRY: 2}
 _PROXY_VERSIONS = {None: 0, ProxyProtocol.V1: 1, ProxyProtocol.V2: 2}
+_CERTIFICATE_RULES = {L7RuleType.SSL_CONN_HAS_CERT, L7RuleType.SSL_VERIFY_RESULT, L7RuleType.SSL_DN_FIELD}
 _USABLE = (MemberState.UP, MemberState.NO_CHECK)
 _STICKS = (MemberState.UP, MemberState.NO_CHECK, MemberState.DRAIN)  # usable for the clients that are its own
 _LOG_TAG = b"haproxy"  # log pipelines of Octavia deployments select on it (Octavia contract section 4.13)
@@ -158,25 +165,33 @@ class DataPlane:
         self._seen_log_drops = 0
         self._policies: dict[str, tuple[tuple[L7Policy, ...], PolicyProgram]] = {}
         self._overruns: dict[tuple[str, str], _Overruns] = {}
+        self._tls: dict[str, _Tls] = {}
+        self._tickets_at = time.monotonic()
 
     def start(self) -> None:
         self._engine.start()
 
     # --- configuration ---
 
-    def apply(self, load_balancer: LoadBalancer, sockets: dict[tuple[str, Bind], int]) -> None:
+    def apply(
+        self,
+        load_balancer: LoadBalancer,
+        sockets: dict[tuple[str, Bind], int],
+        files: Mapping[str, bytes] | None = None,
+    ) -> None:
         """Makes `load_balancer` the configuration in force.
 
         Args:
             sockets: listening sockets of (listener id, bind) pairs that are new; they belong to the data plane from now on,
                 also when it refuses. Sockets of pairs that stay are not to be passed again.
+            files: what TLS options name, by path.
 
         Raises:
             ConfigError: it cannot be carried out; what ran before still runs.
         """
         try:
             log_path = self._log_path(load_balancer)
-            prepared = _Preparation(self, load_balancer, sockets)
+            prepared = _Preparation(self, load_balancer, sockets, files or {})
         except (ConfigError, BoardFull, ValueError) as error:
             for descriptor in sockets.values():
                 os.close(descriptor)
@@ -219,6 +234,10 @@ class DataPlane:
         self._listeners, self._pools, self._members = new.listeners, new.pools, new.members
         self._load_balancer = load_balancer
         self._policies = new.policies
+        for listener_id, tls in new.contexts.items():
+            if self._tls.get(listener_id) is not tls:
+                self._alarms += expiry_alarms(listener_id, tls.context)
+        self._tls = new.contexts
         self._overruns = {key: seen for key, seen in self._overruns.items() if key[0] in new.policies}
         self._health = {key: up for key, up in self._health.items() if key in new.checked_ids}
         self._release_unused_slots()
@@ -474,6 +493,17 @@ class DataPlane:
             member.count_idle()
         self._watch(now)
 
+    def _watch_tls(self, now: float) -> None:
+        """Renews ticket keys, and tells of failed handshakes: each listener once a minute at most."""
+        if now - self._tickets_at >= TICKET_KEY_S:
+            self._tickets_at = now
+            rotate_ticket_keys()
+        for listener_id, tls in self._tls.items():
+            count, reason = tls.context.failures()
+            if count != tls.failures and now - tls.alarmed_at >= HANDSHAKE_ALARM_INTERVAL_S:
+                tls.failures, tls.alarmed_at = count, now
+                self._alarms.append(f"listener {listener_id}: SSL handshake failure ({count} so far, latest: {reason})")
+
     def _watch(self, now: float) -> None:
         failures = self._engine.accept_failures
         if failures != self._seen_accept_failures:
@@ -486,6 +516,7 @@ class DataPlane:
             if alarm is not None:
                 self._alarms.append(f"{alarm} ({drops} lines dropped so far)")
         self._watch_overruns(now)
+        self._watch_tls(now)
 
     def alarms(self) -> list[str]:
         """Conditions that an operator should know of, each once."""
@@ -530,6 +561,17 @@ class _Overruns:
     alarmed_at: float
 
 
+@dataclass(slots=True, eq=False, repr=False)
+class _Tls:
+    """A listener's context and what it was made from. No repr: there are private keys inside."""
+
+    options: ListenerTls
+    files: dict[str, bytes]
+    context: ServerContext
+    failures: int = 0
+    alarmed_at: float = float("-inf")
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class _Departure:
     """A removed listener with everything its last sessions may need."""
@@ -546,7 +588,15 @@ class _Departure:
 class _Preparation:
     """Everything a configuration needs, built beside what runs; nothing is published yet."""
 
-    def __init__(self, plane: DataPlane, load_balancer: LoadBalancer, sockets: dict[tuple[str, Bind], int]) -> None:
+    def __init__(
+        self,
+        plane: DataPlane,
+        load_balancer: LoadBalancer,
+        sockets: dict[tuple[str, Bind], int],
+        files: Mapping[str, bytes],
+    ) -> None:
+        self._files = files
+        self.contexts: dict[str, _Tls] = {}
         self.listeners: dict[str, ListenerRuntime] = {}
         self.pools: dict[PoolKey, PoolRuntime] = {}
         self.members: dict[MemberKey, MemberRuntime] = {}
@@ -606,7 +656,19 @@ class _Preparation:
             minimum_body_rate=plane._settings.minimum_body_rate,
             policies=policies,
             policy_pools=[self.pools[listener.id, pool_id] for pool_id in policy_pool_ids(listener)],
+            tls=self._context(listener),
         )
+
+    def _context(self, listener: Listener) -> ServerContext | None:
+        """The one in force, unless options or the bytes of a file have changed."""
+        if listener.tls is None:
+            return None
+        files = files_of(listener, self._files)
+        tls = self._plane._tls.get(listener.id)
+        if tls is None or tls.options != listener.tls or tls.files != files:
+            tls = _Tls(listener.tls, files, build_context(listener, files))
+        self.contexts[listener.id] = tls
+        return tls.context
 
 
 def _speaks_http(listener: Listener) -> bool:
@@ -621,8 +683,13 @@ def _speaks_http(listener: Listener) -> bool:
 
 
 def _require_listener_carried_out(listener: Listener) -> None:
-    if listener.tls is not None or listener.redirect_plain_to_https or listener.hsts or listener.is_prometheus:
-        raise ConfigError(f"listener {listener.id}: TLS, HSTS and PROMETHEUS are not supported yet")
+    if listener.hsts or listener.is_prometheus:
+        raise ConfigError(f"listener {listener.id}: HSTS and PROMETHEUS are not supported yet")
+    if listener.redirect_plain_to_https and listener.tls is None:
+        raise ConfigError(f"listener {listener.id}: a redirect to https needs a TLS listener")
+    rules = {rule.type for policy in listener.policies for rule in policy.rules}
+    if listener.tls is not None and rules & _CERTIFICATE_RULES:
+        raise ConfigError(f"listener {listener.id}: L7 rules about client certificates are not supported yet")
     if listener.policies and listener.mode is not Mode.HTTP:
         raise ConfigError(f"listener {listener.id}: L7 policies need an HTTP listener")
 
@@ -649,11 +716,15 @@ def _require_carried_out(listener: Listener, pool: Pool) -> None:
         raise ConfigError(f"pool {pool.id}: weights are at most {WEIGHT_LIMIT}")
 
 
-def _insertions(pool: Pool) -> list[tuple[bytes, bytes | None]]:
-    """Header insertions as the engine carries them out; None stands for the port that the client connected to."""
-    insertions: list[tuple[bytes, bytes | None]] = []
+def _insertions(pool: Pool) -> list[tuple[bytes, bytes | int | None]]:
+    """Header insertions as the engine carries them out; None stands for the port that the client connected to, a number
+    for a fact about its certificate."""
+    insertions: list[tuple[bytes, bytes | int | None]] = []
     size = 0
     for insertion in pool.header_insertions:
+        if insertion.value in CERTIFICATE_FACTS:
+            insertions.append((insertion.name.lower().encode(), CERTIFICATE_FACTS.index(insertion.value)))
+            continue
         value = None if insertion.value == "%[dst_port]" else insertion.value.encode()
         if value is not None and b"%" in value:
             raise ConfigError(f"pool {pool.id}: header value not supported yet", word=insertion.value)

@@ -206,7 +206,7 @@ class ControlLoop:
         load_balancer = decode_load_balancer(message.load_balancer)
         refusal = None
         try:
-            self._plane.apply(load_balancer, _take_sockets(message, channel))
+            self._plane.apply(load_balancer, _take_sockets(message, channel), message.files)
             self._in_force = message
             if self._monitors is not None:
                 self._monitors.apply(load_balancer)

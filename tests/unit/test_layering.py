@@ -38,6 +38,7 @@ RANKS = {
     "amphorad.agent.settings": 32,
     "amphorad.stick_tables": 34,
     "amphorad.dialects": 30,
+    "amphorad.tls_files": 30,
     "amphorad.plan": 30,
     "amphorad.state": 30,
     "amphorad.model": 20,

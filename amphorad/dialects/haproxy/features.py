@@ -51,6 +51,9 @@ SUPPORTED: Final = frozenset(
         Feature.APP_COOKIE,
         Feature.HTTP_COOKIE,
         Feature.PEERS,
+        Feature.TLS_LISTENER,
+        Feature.TLS_CLIENT_AUTHENTICATION,
+        Feature.TLS_HEADER_INSERTION,
     }
 )
 """What the data plane carries out today. A feature is added here by the change that builds it."""

@@ -76,6 +76,7 @@ cdef void conn_abort(Conn *conn) noexcept nogil:
         option.l_onoff = 1
         option.l_linger = 0
         setsockopt(conn.fd, SOL_SOCKET, SO_LINGER, &option, sizeof(linger))
+    conn.flags |= FAILED  # a transport must not say a proper goodbye either
     conn_close(conn)
 
 

@@ -3,6 +3,7 @@
 from typing_extensions import Buffer
 
 from amphorad.proxy.engine.stick_table import Table
+from amphorad.proxy.tls.context import ServerContext
 from amphorad.proxy.wire.log_line import LogProgram
 from amphorad.proxy.wire.matcher import PolicyProgram
 
@@ -46,7 +47,8 @@ class View:
         weights: of the usable ones.
         reuse: 0 never, 1 safe, 2 retry.
         proxy_protocol: version of the PROXY header to members, 0 for none.
-        insertions: header names and values; None stands for the port that the client connected to.
+        insertions: header names and values; None stands for the port that the client connected to,
+            a number for a fact about its certificate, see `proxy/tls/facts`.
     """
 
     def __init__(
@@ -62,7 +64,7 @@ class View:
         reuse: int,
         proxy_protocol: int,
         forwarded_for: bool,
-        insertions: list[tuple[bytes, bytes | None]],
+        insertions: list[tuple[bytes, bytes | int | None]],
         retries: int,
         redispatch: bool,
         timeout_connect_ms: int,
@@ -100,6 +102,7 @@ class Config:
         minimum_body_rate: bytes per second; 0 for no minimum.
         policies: L7 policies in the order of evaluation; None for none.
         policy_pools: what their pool indices count in.
+        tls: None for a plain listener.
     """
 
     def __init__(
@@ -114,6 +117,7 @@ class Config:
         minimum_body_rate: int,
         policies: PolicyProgram | None = None,
         policy_pools: list[PoolRuntime] | None = None,
+        tls: ServerContext | None = None,
     ) -> None: ...
 
 class ListenerRuntime(Runtime):

@@ -24,13 +24,14 @@ from amphorad.proxy.engine.persistence cimport COOKIE_LIMIT
 from amphorad.proxy.engine.stick_table cimport NAME_LIMIT, Table, hash_key
 from amphorad.proxy.engine.runtime cimport (
     APP_COOKIE_PERSISTENCE, HTTP_COOKIE_PERSISTENCE, NO_PLACE, SOURCE_PERSISTENCE, PersistentMember,
-    INSERT_DESTINATION_PORT, INSERT_TEXT, MAX_BINDS, Insertion, Listener, ListenerConfig, Member, PerThread, Pool, PoolView,
+    INSERT_DESTINATION_PORT, INSERT_TEXT, INSERT_TLS, MAX_BINDS, Insertion, Listener, ListenerConfig, Member, PerThread, Pool, PoolView,
     Shared, Thread,
 )
 from amphorad.proxy.engine.system cimport (
     AF_INET, AF_INET6, close, htons, load_i64, load_u64, peek_u32, put_i32, put_i64, put_u32, sockaddr_in, sockaddr_in6,
     store_i32, store_u32, witness_i32,
 )
+from amphorad.proxy.tls.context cimport ServerContext
 from amphorad.proxy.wire.log_line cimport LogProgram
 from amphorad.proxy.wire.matcher cimport ACTION_POOL, PolicyProgram
 
@@ -261,11 +262,14 @@ cdef class View:
         view.insertions = <Insertion *>calloc(len(insertions) + 1, sizeof(Insertion))
         if view.insertions == NULL:
             raise MemoryError
-        for field, value in insertions:  # value None: the port that the client connected to
-            line = field + b": " + (b"" if value is None else value + b"\r\n")
+        for field, value in insertions:  # value None: the client's port of destination; a number: a fact about its certificate
+            line = field + b": " + (value + b"\r\n" if isinstance(value, bytes) else b"")
             self.kept += [field, line]
             insertion = &view.insertions[view.insertion_count]
-            insertion.value = INSERT_DESTINATION_PORT if value is None else INSERT_TEXT
+            if isinstance(value, int):
+                insertion.value = <uint8_t>(INSERT_TLS + <int>value)
+            else:
+                insertion.value = INSERT_DESTINATION_PORT if value is None else INSERT_TEXT
             insertion.name = field
             insertion.name_length = <uint16_t>len(field)
             insertion.line = line
@@ -316,6 +320,7 @@ cdef class Config:
     def __init__(
         self, str name, *, bint is_http, int64_t limit, uint32_t timeout_client_ms, PoolRuntime default_pool,
         LogProgram log_program, uint32_t minimum_body_rate, PolicyProgram policies=None, list policy_pools=None,
+        ServerContext tls=None,
     ):
         cdef uint32_t index
         cdef PoolRuntime pool
@@ -324,13 +329,15 @@ cdef class Config:
             raise MemoryError
         self.config = config
         policy_pools = policy_pools or []
-        self.kept = (name.encode(), default_pool, log_program, policies, policy_pools)
+        self.kept = (name.encode(), default_pool, log_program, policies, policy_pools, tls)
         config.name = <const char *><bytes>self.kept[0]
         config.name_length = <uint32_t>len(self.kept[0])
         config.is_http = is_http
         config.limit = limit
         config.timeout_client_ms = timeout_client_ms
         config.minimum_body_rate = minimum_body_rate
+        if tls is not None:
+            config.tls = tls.context
         if default_pool is not None:
             config.default_pool = default_pool.pool
         if log_program is not None:

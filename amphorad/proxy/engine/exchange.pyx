@@ -15,7 +15,7 @@ from amphorad.proxy.engine.outcome cimport (
 from amphorad.proxy.engine.request cimport request_pump, request_read_head, request_send
 from amphorad.proxy.engine.response cimport response_pump
 from amphorad.proxy.engine.runtime cimport (
-    AT_EOF, CONNECTING, EXCHANGE, FAILED, HEAD_TIMED, HEADROOM, LINGERING, PEER_CLOSED, READABLE, REQUEST_DONE,
+    AT_EOF, CONNECTING, EXCHANGE, FAILED, HANDSHAKING, HEAD_TIMED, HEADROOM, LINGERING, PEER_CLOSED, READABLE, REQUEST_DONE,
     REQUEST_HEAD, RESPONSE_DONE, RESPONSE_STARTED, WAITING, WRITABLE, Conn, ListenerConfig, MemberConn, Thread, load_config,
 )
 from amphorad.proxy.engine.session cimport session_close, session_connect, session_free, session_retry
@@ -93,8 +93,8 @@ cdef void client_timer(Conn *conn) noexcept nogil:
         if connect_outcome(session, session_connect(session, &HTTP_MEMBER, 0)) == GO_ON:
             step(session)
     elif session.phase == REQUEST_HEAD:
-        if (session.exchanges and not session.flags & HEAD_TIMED) or conn.out != NULL:
-            session_close(session)  # an idle connection, or one that does not take its last answer
+        if (session.exchanges and not session.flags & HEAD_TIMED) or conn.out != NULL or conn.flags & HANDSHAKING:
+            session_close(session)  # idle, or it does not take its last answer, or it does not finish its handshake
             return
         session.flags = 0
         session.method = 0

@@ -30,6 +30,7 @@ from amphorad.proxy.engine.system cimport (
     socklen_t, store_u32, store_u64, wall_us, write,
 )
 from amphorad.proxy.engine.traffic_log cimport log_flush
+from amphorad.proxy.tls.transport cimport tls_accept
 from amphorad.proxy.wire.log_line cimport LogClock
 from amphorad.proxy.wire.regex cimport regex_scratch_release
 
@@ -326,6 +327,9 @@ cdef void begin(Thread *thread, const Handover *arrival) noexcept nogil:
     session.client_port = arrival.client_port
     session.bind = arrival.bind
     session.port = listener.binds[arrival.bind].port
+    if config.tls != NULL and tls_accept(&session.client, config.tls) != 0:
+        session_close(session)
+        return
     if config.is_http:
         exchange_accept(session)
     else:

@@ -21,7 +21,7 @@ from amphorad.proxy.engine.outcome cimport (
 )
 from amphorad.proxy.engine.runtime cimport (
     AT_EOF, BOUND_CONNECTION, CLIENT_CLOSES, CONNECTING, EXCHANGE, HEAD_BYTES, HEAD_TIMED, HEADROOM,
-    INSERT_DESTINATION_PORT, KEEP_CLIENT,
+    INSERT_DESTINATION_PORT, INSERT_TLS, KEEP_CLIENT,
     MEMBER_STOPPED_READING, NO_PERSISTENCE, OFFERED_UPGRADE, PERSISTED, READABLE, REGISTERED, REPLAYABLE, REQUEST_DONE, SCRATCH_BYTES,
     SOURCE_PERSISTENCE, TO_REMEMBER,
     WRITABLE, Block,
@@ -33,6 +33,7 @@ from amphorad.proxy.engine.session cimport (
 )
 from amphorad.proxy.engine.system cimport AF_INET6, inet_ntop
 from amphorad.proxy.engine.traffic_log cimport log_begin
+from amphorad.proxy.tls.facts cimport tls_fact
 from amphorad.proxy.wire.http1 cimport (
     BINDS_AUTHENTICATION, BODY_CHUNKED, BODY_LENGTH, COMPLETE, GET, HEAD, NEED_MORE, NO_BODY, OPTIONS, TRACE, WANTS_CLOSE,
     WANTS_UPGRADE, ChunkDecoder, Field, Head, feed_chunks, parse_request, write_head,
@@ -41,7 +42,7 @@ from amphorad.proxy.wire.matcher cimport ACTION_POOL, ACTION_REJECT, Policy, fin
 
 cdef enum:
     HEAD_LIMIT_BYTES = 15360    # HAProxy: tune.bufsize less tune.maxrewrite
-    EXTRA_BYTES = 2048          # inserted lines; the tables refuse configurations that need more
+    EXTRA_BYTES = 6144          # inserted lines, up to four long facts about a certificate among them; the tables refuse configurations that need more
     HOST_LIMIT = 255
     NEVER_MS = 0x0fffffffffffffff
 
@@ -325,6 +326,10 @@ cdef uint32_t insert_lines(Session *session, PoolView *view, const uint8_t *data
             used += <uint32_t>snprintf(
                 <char *>out + used, 16, b"%u\r\n", <unsigned int>session.port
             )
+        elif insertion.value >= INSERT_TLS:
+            used += tls_fact(&session.client, insertion.value - INSERT_TLS, out + used)
+            memcpy(out + used, b"\r\n", 2)
+            used += 2
     if session.flags & OFFERED_UPGRADE:
         memcpy(out + used, b"connection: upgrade\r\n", 21)
         used += 21
@@ -350,7 +355,7 @@ cdef int compose(Session *session, PoolView *view, const uint8_t *data, Head *he
                  uint32_t body_length) noexcept nogil:
     """The request as the member gets it, with the body bytes at hand, in `session.request`."""
     cdef Thread *thread = session.client.thread
-    cdef uint8_t[2048] extra
+    cdef uint8_t[6144] extra
     cdef uint32_t extra_length = insert_lines(session, view, data, head, extra)
     cdef Block *block = block_take(thread, head.length + extra_length + body_length + 16)
     cdef int64_t written

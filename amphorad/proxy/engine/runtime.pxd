@@ -54,6 +54,7 @@ cdef enum:                      # Conn.flags
     QUEUED = 64                 # in the run queue
     REGISTERED = 128            # in the epoll set
     DEAD = 256                  # closed; the memory is freed at the end of the pass
+    HANDSHAKING = 512           # the transport is not ready for data yet
 
 cdef enum:                      # Session.phase
     REQUEST_HEAD = 0
@@ -211,7 +212,8 @@ cdef struct PerThread:          # one cache line per object and thread
     uint32_t used_peak          # the most since `peak_since_ms`
     uint32_t used_peak_before   # the most in the period before
     uint64_t peak_since_ms
-    uint64_t padding[2]
+    void *tls_session           # SSL_SESSION to resume the next connection with; members only
+    uint64_t padding
 
 cdef struct ListenerBind:
     Listener *listener
@@ -239,6 +241,9 @@ cdef struct ListenerConfig:
     uint32_t minimum_body_rate  # bytes per second, 0 = no minimum
     const char *name
     uint32_t name_length
+    void *tls                   # SSL_CTX of the default certificate; NULL: plain
+    const char *hsts            # complete header line for members' responses; NULL: none
+    uint32_t hsts_length
 
 cdef struct Pool:
     PerThread *per_thread
@@ -249,6 +254,7 @@ cdef struct Pool:
 cdef enum:                      # Insertion.value
     INSERT_TEXT = 0
     INSERT_DESTINATION_PORT
+    INSERT_TLS                  # the first of the facts about the client's certificate, see `proxy/tls/facts.pxd`
 
 cdef struct Insertion:
     uint8_t value
@@ -297,6 +303,8 @@ cdef struct PoolView:
     uint32_t cookie_mask
     const char *cookie_name
     uint32_t cookie_name_length
+    void *tls                   # SSL_CTX towards the members; NULL: plain
+    uint8_t tls_sends_sni       # the name that the client asked for
 
 cdef struct Member:
     PerThread *per_thread

@@ -31,7 +31,7 @@ class Plane:
         self.waiting_alarms: list[str] = []
         self.maintained = asyncio.Event()
 
-    def apply(self, load_balancer: LoadBalancer, sockets: dict[tuple[str, Bind], int]) -> None:
+    def apply(self, load_balancer: LoadBalancer, sockets: dict[tuple[str, Bind], int], files: object) -> None:
         for descriptor in sockets.values():
             os.close(descriptor)
         if self.refuse:

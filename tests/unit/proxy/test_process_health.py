@@ -39,7 +39,7 @@ class Plane:
     def known_health(self) -> dict[Key, bool]:
         return self.known
 
-    def apply(self, load_balancer: LoadBalancer, sockets: object) -> None:
+    def apply(self, load_balancer: LoadBalancer, sockets: object, files: object) -> None:
         pass
 
     def set_members_up(self, verdicts: Mapping[Key, bool]) -> None:

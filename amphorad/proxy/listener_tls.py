@@ -1,0 +1,87 @@
+"""From the TLS options of a listener and the content of its files to the engine's context (Octavia contract section 4.8)."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from amphorad.errors import ConfigError
+from amphorad.model import ClientAuthentication
+from amphorad.proxy.tls.context import ServerContext
+from amphorad.tls_files import certificate_files
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from amphorad.model import Listener
+
+__all__ = ["build_context", "expiry_alarms", "files_of"]
+
+log = logging.getLogger(__name__)
+
+DAY_S = 86400
+EXPIRY_WARNING_S = 14 * DAY_S  # the controller renews its own certificates then
+HTTP_1 = ("http/1.1", "http/1.0")
+_told_of_h2: set[str] = set()
+
+
+def files_of(listener: Listener, files: Mapping[str, bytes]) -> dict[str, bytes]:
+    """Those of `files` that the listener's context is built from.
+
+    Raises:
+        ConfigError: one is missing; the message names it.
+    """
+    tls = listener.tls
+    if tls is None or tls.crt_list is None:
+        return {}
+    paths = [path for path in (tls.crt_list, tls.ca_file, tls.crl_file) if path is not None]
+    for path in paths[:1]:
+        if path in files:
+            paths += certificate_files(files[path], path)
+    for path in paths:
+        if path not in files:
+            raise ConfigError(f"listener {listener.id}: the content of a file is missing", word=path)
+    return {path: files[path] for path in paths}
+
+
+def build_context(listener: Listener, files: Mapping[str, bytes]) -> ServerContext:
+    """The context of a TLS listener.
+
+    HTTP/2 is not spoken: of the protocols asked for, only the HTTP/1 ones are offered, which the log says once.
+
+    Raises:
+        ConfigError: a certificate, key, CA, CRL or cipher list is unusable; the message names the file or the option.
+    """
+    tls = listener.tls
+    if tls is None or tls.crt_list is None:
+        raise ConfigError(f"listener {listener.id}: TLS needs a crt-list")
+    asks = tls.ca_file is not None and tls.client_authentication is not ClientAuthentication.NONE
+    protocols = tls.alpn if tls.alpn is not None else ("h2", "http/1.1")
+    if "h2" in protocols and listener.id not in _told_of_h2:
+        _told_of_h2.add(listener.id)
+        log.info("HTTP/2 is not offered yet, only HTTP/1 listener=%s", listener.id)
+    try:
+        return ServerContext(
+            [(path, files[path]) for path in certificate_files(files[tls.crt_list], tls.crt_list)],
+            identity=listener.id.encode(),
+            ca=files[tls.ca_file] if asks and tls.ca_file is not None else None,
+            crl=files[tls.crl_file] if asks and tls.crl_file is not None else None,
+            required=tls.client_authentication is ClientAuthentication.REQUIRED,
+            ciphers=tls.ciphers,
+            ciphersuites=tls.ciphersuites,
+            versions=tls.versions,
+            protocols=[name.encode() for name in protocols if name in HTTP_1],
+        )
+    except ValueError as error:
+        raise ConfigError(f"listener {listener.id}: {error}") from error
+
+
+def expiry_alarms(listener_id: str, context: ServerContext) -> list[str]:
+    """A warning for each certificate that has expired or is about to; it is served all the same, as by HAProxy."""
+    alarms = []
+    for file, left_s in context.expiries:
+        if left_s <= 0:
+            alarms.append(f"listener {listener_id}: certificate {file} has expired")
+        elif left_s < EXPIRY_WARNING_S:
+            alarms.append(f"listener {listener_id}: certificate {file} expires in {left_s // DAY_S} days")
+    return alarms

@@ -1,0 +1,44 @@
+from collections.abc import Sequence
+
+class ServerContext:
+    """What a TLS listener offers: its certificates, chosen by server name, and its options (Octavia contract section 4.8).
+
+    Immutable; connections keep what they began with. Tickets are the only way to resume, under keys that all threads share,
+    and only where the client authentication is the same. Renegotiation and compression are off.
+
+    Args:
+        certificates: pairs of a file's name and its bytes (certificate, key and chain in PEM), the default one first.
+        identity: of the listener; a session is resumed only under the same.
+        ca: PEM certificates that clients are verified with; None: clients are not asked for one.
+        crl: PEM revocation lists, one for every CA of a chain.
+        required: whether a client without certificate is refused.
+        ciphers: OpenSSL cipher list for versions up to 1.2; None for OpenSSL's default.
+        ciphersuites: colon list of TLS 1.3 suites; None for the default.
+        versions: names as in `amphorad.model.TLS_VERSIONS`; there may be holes.
+        protocols: for ALPN, in the order of preference; none: ALPN is not answered.
+
+    Raises:
+        ValueError: names the file or option, and OpenSSL's reason.
+    """
+
+    expiries: list[tuple[str, int]]
+    """Pairs of a certificate's file and the seconds until it expires, counted at construction."""
+
+    def __init__(
+        self,
+        certificates: Sequence[tuple[str, bytes]],
+        *,
+        identity: bytes,
+        ca: bytes | None = None,
+        crl: bytes | None = None,
+        required: bool = False,
+        ciphers: str | None = None,
+        ciphersuites: str | None = None,
+        versions: frozenset[str],
+        protocols: Sequence[bytes] = (),
+    ) -> None: ...
+    def failures(self) -> tuple[int, str]:
+        """Handshakes that failed since the construction, and OpenSSL's reason for the latest."""
+
+def rotate_ticket_keys() -> None:
+    """New tickets are made with a new key; those of the last two keys are still accepted."""

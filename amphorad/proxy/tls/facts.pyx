@@ -1,0 +1,133 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
+"""What the X-SSL-* headers say of a client's certificate (Octavia contract section 4.10.3).
+
+Without a certificate a value is empty, but for the verify code (0) and whether there is one (0). Control characters are
+percent-encoded, as HAProxy does, so that a name cannot end the line. A resumed session still has its certificate.
+"""
+
+from libc.stdio cimport snprintf
+from libc.string cimport memcpy, strlen
+
+from amphorad.proxy.tls.openssl cimport (
+    SSL, X509, ASN1_STRING, ASN1_STRING_get0_data, ASN1_STRING_length, SSL_get0_peer_certificate, SSL_get_verify_result,
+    X509_NAME, X509_NAME_ENTRY, X509_NAME_ENTRY_get_data, X509_NAME_get_entry, X509_NAME_get_index_by_NID, NID_commonName,
+    X509_get0_notAfter, X509_get0_notBefore, X509_get_issuer_name, X509_get_subject_name,
+)
+from amphorad.proxy.tls.transport cimport TlsState
+
+cdef extern from *:
+    """
+    #include <openssl/x509v3.h>
+    #include <openssl/evp.h>
+    static const char *amphorad_entry_name(X509_NAME_ENTRY *entry) {
+        int nid = OBJ_obj2nid(X509_NAME_ENTRY_get_object(entry));
+        return nid == NID_undef ? "UNDEF" : OBJ_nid2sn(nid);
+    }
+    static int amphorad_sha1(X509 *certificate, unsigned char *out) {
+        unsigned int length = 0;
+        return X509_digest(certificate, EVP_sha1(), out, &length) == 1 ? (int)length : 0;
+    }
+    """
+    const char *entry_name "amphorad_entry_name"(X509_NAME_ENTRY *entry) nogil
+    int sha1_of "amphorad_sha1"(X509 *certificate, unsigned char *out) nogil
+    int X509_NAME_entry_count(const X509_NAME *name) nogil
+
+CERTIFICATE_FACTS = (
+    "%[ssl_c_verify]",
+    "%[ssl_c_used]",
+    "%{+Q}[ssl_c_s_dn]",
+    "%{+Q}[ssl_c_s_dn(cn)]",
+    "%{+Q}[ssl_c_i_dn]",
+    "%{+Q}[ssl_c_sha1,hex]",
+    "%{+Q}[ssl_c_notbefore]",
+    "%{+Q}[ssl_c_notafter]",
+)
+
+
+cdef uint32_t tls_fact(Conn *conn, int fact, uint8_t *out) noexcept nogil:
+    """Writes a fact about the client's certificate; room: FACT_LIMIT. Returns its length."""
+    cdef SSL *ssl
+    cdef X509 *certificate
+    cdef unsigned char[64] digest
+    cdef int index
+    cdef int length
+    if conn.transport == NULL:
+        return 0
+    ssl = (<TlsState *>conn.transport_state).ssl
+    certificate = SSL_get0_peer_certificate(ssl)
+    if fact == FACT_VERIFY:
+        return <uint32_t>snprintf(<char *>out, 16, b"%ld", SSL_get_verify_result(ssl))
+    if fact == FACT_USED:
+        out[0] = c'1' if certificate != NULL else c'0'
+        return 1
+    if certificate == NULL:
+        return 0
+    if fact == FACT_SUBJECT:
+        return one_line(X509_get_subject_name(certificate), out)
+    if fact == FACT_ISSUER:
+        return one_line(X509_get_issuer_name(certificate), out)
+    if fact == FACT_COMMON_NAME:
+        index = X509_NAME_get_index_by_NID(X509_get_subject_name(certificate), NID_commonName, -1)
+        if index < 0:
+            return 0
+        length = append(X509_NAME_ENTRY_get_data(X509_NAME_get_entry(X509_get_subject_name(certificate), index)), out, 0)
+        return <uint32_t>length if length > 0 else 0
+    if fact == FACT_SHA1:
+        length = sha1_of(certificate, digest)
+        for index in range(length):
+            snprintf(<char *>out + 2 * index, 3, b"%02X", <unsigned int>digest[index])
+        return <uint32_t>(2 * length)
+    if fact == FACT_NOT_BEFORE:
+        return time_text(<const ASN1_STRING *>X509_get0_notBefore(certificate), out)
+    return time_text(<const ASN1_STRING *>X509_get0_notAfter(certificate), out)
+
+
+cdef uint32_t time_text(const ASN1_STRING *time, uint8_t *out) noexcept nogil:
+    """YYMMDDhhmmssZ also of a GeneralizedTime, whose century is left out."""
+    cdef int length = ASN1_STRING_length(time)
+    cdef const unsigned char *text = ASN1_STRING_get0_data(time)
+    if length == 15:
+        length -= 2
+        text += 2
+    if length != 13:
+        return 0
+    memcpy(out, text, 13)
+    return 13
+
+
+cdef uint32_t one_line(const X509_NAME *name, uint8_t *out) noexcept nogil:
+    """`/C=DE/O=Tests/CN=x`; nothing when it is longer than FACT_LIMIT."""
+    cdef int used = 0
+    cdef int place
+    cdef X509_NAME_ENTRY *entry
+    cdef const char *label
+    cdef int length
+    for place in range(X509_NAME_entry_count(name)):
+        entry = X509_NAME_get_entry(name, place)
+        label = entry_name(entry)
+        length = <int>strlen(label)
+        if used + length + 2 > FACT_LIMIT:
+            return 0
+        out[used] = c'/'
+        memcpy(out + used + 1, label, length)
+        out[used + 1 + length] = c'='
+        used = append(X509_NAME_ENTRY_get_data(entry), out, used + length + 2)
+        if used < 0:
+            return 0
+    return <uint32_t>used
+
+
+cdef int append(const ASN1_STRING *text, uint8_t *out, int used) noexcept nogil:
+    """The length with the text behind it, or -1 when it is too long."""
+    cdef const unsigned char *data = ASN1_STRING_get0_data(text)
+    cdef int index
+    for index in range(ASN1_STRING_length(text)):
+        if used + 4 > FACT_LIMIT:
+            return -1
+        if data[index] < 32 or data[index] == 127:
+            snprintf(<char *>out + used, 4, b"%%%02X", <unsigned int>data[index])
+            used += 3
+        else:
+            out[used] = data[index]
+            used += 1
+    return used

@@ -1,0 +1,220 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
+"""TLS between a Conn and its socket, as the engine's `Transport`.
+
+The handshake is part of the first read: HANDSHAKING is set until it is done, and whoever waits for bytes need not know.
+
+libssl reads records in two steps, a header and a body. The BIO below reads 16 KiB at once into a block instead and hands out
+pieces; a read that falls short says that the socket is empty, which saves the read that would be refused. The block goes
+back when it is empty, so a connection without traffic holds none, and libssl's own buffers are released too.
+
+The end of a stream is only what the peer ends with close_notify: a bare FIN is a truncation (RFC 8446 section 6.1), so it is
+BROKEN and not END_OF_STREAM. For the same reason close_notify is not sent on a connection that is aborted or has unsent bytes.
+"""
+
+from libc.errno cimport EAGAIN, ECONNRESET
+from libc.stdint cimport uint32_t
+from libc.stdlib cimport calloc, free
+from libc.string cimport memcpy
+
+from amphorad.proxy.engine.memory cimport block_data, block_give, block_take
+from amphorad.proxy.engine.runtime cimport FAILED, HANDSHAKING, PEER_CLOSED, READABLE, SHUT, Block, Transport
+from amphorad.proxy.engine.system cimport EINTR, MSG_NOSIGNAL, SHUT_WR, errno, recv, send, shutdown
+from amphorad.proxy.tls.context cimport count_failure
+from amphorad.proxy.tls.openssl cimport (
+    BIO, BIO_CTRL_FLUSH, BIO_METHOD, BIO_TYPE_SOURCE_SINK, ERR_clear_error, ERR_peek_error, SSL, SSL_CTX,
+    SSL_ERROR_WANT_READ, SSL_ERROR_WANT_WRITE, SSL_ERROR_ZERO_RETURN, BIO_clear_retry_flags, BIO_get_data,
+    BIO_get_new_index, BIO_meth_new, BIO_meth_set_ctrl, BIO_meth_set_read, BIO_meth_set_write, BIO_new, BIO_set_data,
+    BIO_set_init, BIO_set_retry_read, BIO_set_retry_write, SSL_free, SSL_get_error, SSL_has_pending, SSL_is_init_finished,
+    SSL_new, SSL_read_ex, SSL_set_accept_state, SSL_set_bio, SSL_shutdown, SSL_write_ex,
+)
+
+cdef extern from *:
+    """
+    #include <errno.h>
+    static void amphorad_set_errno(int value) { errno = value; }
+    """
+    void set_errno "amphorad_set_errno"(int value) nogil
+
+cdef enum:
+    READ_BYTES = 16384
+
+
+cdef Transport TLS
+cdef BIO_METHOD *SOCKET_BIO
+
+
+cdef int tls_accept(Conn *conn, void *context) noexcept nogil:
+    """Makes the connection one whose peer begins a TLS handshake. -1 when memory ran out."""
+    cdef TlsState *state = <TlsState *>calloc(1, sizeof(TlsState))
+    cdef BIO *bio
+    if state == NULL:
+        return -1
+    state.ssl = SSL_new(<SSL_CTX *>context)
+    bio = BIO_new(SOCKET_BIO) if state.ssl != NULL else NULL
+    if bio == NULL:
+        SSL_free(state.ssl)
+        free(state)
+        return -1
+    BIO_set_data(bio, conn)
+    BIO_set_init(bio, 1)
+    SSL_set_bio(state.ssl, bio, bio)
+    SSL_set_accept_state(state.ssl)
+    conn.transport = &TLS
+    conn.transport_state = state
+    conn.flags |= HANDSHAKING
+    return 0
+
+
+cdef ssize_t fail(Conn *conn, int result) noexcept nogil:
+    """What a call of libssl that did not succeed means: -1 with errno, or 0 for the end of the stream."""
+    cdef TlsState *state = <TlsState *>conn.transport_state
+    cdef int error = SSL_get_error(state.ssl, result)
+    if error == SSL_ERROR_WANT_READ or error == SSL_ERROR_WANT_WRITE:
+        set_errno(EAGAIN)
+        return -1
+    if error == SSL_ERROR_ZERO_RETURN:
+        return 0
+    if conn.flags & HANDSHAKING:
+        count_failure(state.ssl, ERR_peek_error())
+    conn.flags |= FAILED  # nothing more may be sent, close_notify included
+    ERR_clear_error()
+    set_errno(ECONNRESET)
+    return -1
+
+
+cdef void note_handshake(Conn *conn) noexcept nogil:
+    if conn.flags & HANDSHAKING and SSL_is_init_finished((<TlsState *>conn.transport_state).ssl):
+        conn.flags &= ~<unsigned int>HANDSHAKING
+
+
+cdef ssize_t tls_receive(Conn *conn, void *buffer, size_t length) noexcept nogil:
+    cdef TlsState *state = <TlsState *>conn.transport_state
+    cdef size_t total = 0
+    cdef size_t count = 0
+    cdef int result
+    cdef ssize_t failure
+    state.is_drained = 0  # an event may have come since
+    ERR_clear_error()
+    while total < length:
+        result = SSL_read_ex(state.ssl, <char *>buffer + total, length - total, &count)
+        if result != 1:
+            break
+        total += count
+        if state.received == NULL and state.is_drained and not SSL_has_pending(state.ssl):
+            break
+    note_handshake(conn)
+    if total == length:
+        return <ssize_t>total
+    if total:
+        if state.received == NULL and state.is_drained and not conn.flags & (PEER_CLOSED | FAILED):
+            conn.flags &= ~<unsigned int>READABLE
+        return <ssize_t>total  # a failure shows again at the next read
+    failure = fail(conn, result)
+    return failure
+
+
+cdef ssize_t tls_transmit(Conn *conn, const void *buffer, size_t length, int more) noexcept nogil:
+    cdef TlsState *state = <TlsState *>conn.transport_state
+    cdef size_t total = 0
+    cdef size_t count = 0
+    cdef int result
+    ERR_clear_error()
+    while total < length:
+        result = SSL_write_ex(state.ssl, <const char *>buffer + total, length - total, &count)
+        if result != 1:
+            note_handshake(conn)
+            if fail(conn, result) == 0:
+                set_errno(ECONNRESET)
+                return -1
+            if errno == EAGAIN and total:
+                return <ssize_t>total
+            return -1
+        total += count
+    return <ssize_t>total
+
+
+cdef int tls_finish(Conn *conn) noexcept nogil:
+    """close_notify and FIN; in a handshake only the latter."""
+    cdef TlsState *state = <TlsState *>conn.transport_state
+    if not conn.flags & (HANDSHAKING | FAILED):
+        ERR_clear_error()
+        SSL_shutdown(state.ssl)
+    return shutdown(conn.fd, SHUT_WR)
+
+
+cdef void tls_release(Conn *conn) noexcept nogil:
+    cdef TlsState *state = <TlsState *>conn.transport_state
+    if not conn.flags & (HANDSHAKING | FAILED | SHUT) and conn.out == NULL:
+        ERR_clear_error()
+        SSL_shutdown(state.ssl)
+    SSL_free(state.ssl)
+    block_give(conn.thread, state.received)
+    free(state)
+    conn.transport_state = NULL
+    conn.transport = NULL
+
+
+cdef int bio_read(BIO *bio, char *out, int wanted) noexcept nogil:
+    cdef Conn *conn = <Conn *>BIO_get_data(bio)
+    cdef TlsState *state = <TlsState *>conn.transport_state
+    cdef Block *block = state.received
+    cdef ssize_t count
+    BIO_clear_retry_flags(bio)
+    if block == NULL:
+        if state.is_drained and not conn.flags & (PEER_CLOSED | FAILED):
+            BIO_set_retry_read(bio)
+            return -1
+        block = block_take(conn.thread, READ_BYTES)
+        if block == NULL:
+            return -1
+        while True:
+            count = recv(conn.fd, block_data(block), READ_BYTES, 0)
+            if count >= 0 or errno != EINTR:
+                break
+        if count <= 0:
+            block_give(conn.thread, block)
+            if count < 0 and errno == EAGAIN:
+                state.is_drained = 1
+                BIO_set_retry_read(bio)
+            return <int>count
+        state.is_drained = count < READ_BYTES
+        block.length = <uint32_t>count
+        state.received = block
+    if <uint32_t>wanted > block.length:
+        wanted = <int>block.length
+    memcpy(out, block_data(block), wanted)
+    block.start += <uint32_t>wanted
+    block.length -= <uint32_t>wanted
+    if block.length == 0:
+        block_give(conn.thread, block)
+        state.received = NULL
+    return wanted
+
+
+cdef int bio_write(BIO *bio, const char *data, int length) noexcept nogil:
+    cdef Conn *conn = <Conn *>BIO_get_data(bio)
+    cdef ssize_t count
+    BIO_clear_retry_flags(bio)
+    while True:
+        count = send(conn.fd, data, length, MSG_NOSIGNAL)
+        if count >= 0 or errno != EINTR:
+            break
+    if count < 0 and errno == EAGAIN:
+        BIO_set_retry_write(bio)
+    return <int>count
+
+
+cdef long bio_control(BIO *bio, int command, long number, void *pointer) noexcept nogil:
+    return 1 if command == BIO_CTRL_FLUSH else 0
+
+
+SOCKET_BIO = BIO_meth_new(BIO_get_new_index() | BIO_TYPE_SOURCE_SINK, "amphorad socket")
+if SOCKET_BIO == NULL:
+    raise MemoryError
+BIO_meth_set_read(SOCKET_BIO, bio_read)
+BIO_meth_set_write(SOCKET_BIO, bio_write)
+BIO_meth_set_ctrl(SOCKET_BIO, bio_control)
+TLS.receive = tls_receive
+TLS.transmit = tls_transmit
+TLS.finish = tls_finish
+TLS.release = tls_release
