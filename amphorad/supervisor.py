@@ -179,7 +179,8 @@ class Supervisor:
             log.info("stopping grace_s=%g sessions=%d", grace_s, self._child.sessions)
             await self._child.begin_stop(grace_s)
             # Time to let go of the listening sockets: an accept that fails for good is not what its threads expect.
-            await asyncio.sleep(LET_GO_S)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._child.wait_ended(), LET_GO_S)
             self._sockets.refuse()
             await self._child.finish_stop(grace_s)
         for leaving in self._leaving:
