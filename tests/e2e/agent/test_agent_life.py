@@ -207,7 +207,7 @@ def test_data_plane_that_died_with_the_agent_away_is_replaced(rig: AmphoraRig, o
 def test_sigint_ends_everything_and_the_next_start_brings_it_back(rig: AmphoraRig, outside: LoopIn) -> None:
     serve(rig, outside)
 
-    assert rig.end(signal.SIGINT) == ExitCode.OK
+    assert rig.end(signal.SIGINT) == ExitCode.INTERRUPTED
 
     assert rig.tenant_processes() == {}
     assert rig.outside.call(lambda: refuses(HTTP, VIP))

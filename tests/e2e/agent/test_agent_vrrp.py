@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from amphorad.cli.arguments import ExitCode
 from tests.support.agent_rig import OUTSIDE_IP, OWN_IP, SUBNET, VIP, AmphoraRig, LoopIn
 from tests.support.keepalived_render import render_vrrp, subnet
 from tests.support.lb_file import lb_file, listener, member
@@ -115,7 +116,7 @@ def test_agent_that_is_killed_or_restarted_keeps_the_vip_and_the_traffic(rig: Am
 def test_interrupted_agent_gives_the_vip_away_and_the_next_one_takes_it(rig: AmphoraRig, outside: LoopIn) -> None:
     serve(rig, outside)
 
-    assert rig.end(signal.SIGINT) == 0
+    assert rig.end(signal.SIGINT) == ExitCode.INTERRUPTED
 
     assert VIP not in rig.tenant_addresses()
     assert rig.tenant_processes() == {}

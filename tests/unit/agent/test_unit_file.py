@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from amphorad.cli.arguments import ExitCode
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -38,6 +40,7 @@ def test_unit_starts_the_agent_and_spares_the_data_plane(text: str) -> None:
     assert (found["Type"], found["NotifyAccess"], found["Restart"]) == ("notify", "main", "always")
     assert found["KillMode"] == "process"
     assert int(found["WatchdogSec"]) > 0
+    assert int(found["RestartPreventExitStatus"]) == ExitCode.INTERRUPTED
 
 
 def test_unit_has_no_mounts_of_its_own(text: str) -> None:
