@@ -197,9 +197,14 @@ class AdoptionSocket:
                 await asyncio.sleep(1.0)
                 continue
             channel = Channel(connection)
-            if _peer(connection)[1] in (0, self._owner) and await _was_taken(channel, offer):
+            is_taken = False
+            try:
+                is_taken = _peer(connection)[1] in (0, self._owner) and await _was_taken(channel, offer)
+            finally:
+                if not is_taken:
+                    channel.close()
+            if is_taken:
                 return channel
-            channel.close()
 
     def close(self) -> None:
         self._listening.close()

@@ -14,7 +14,6 @@ from __future__ import annotations
 import asyncio
 import collections
 import contextlib
-import fcntl
 import logging
 import os
 import socket
@@ -24,7 +23,6 @@ from typing import TYPE_CHECKING
 
 import amphorad
 from amphorad.admin import AdminServer, ApplyReceipt
-from amphorad.adoption import Unresponsive, ask, kill_unresponsive, listen
 from amphorad.board import MAX_THREADS, Board
 from amphorad.child import DataPlaneDied, DataPlaneProcess
 from amphorad.errors import AmphoradError
@@ -33,6 +31,7 @@ from amphorad.options import Options, data_plane_arguments, read_configuration
 from amphorad.plan import MemberKey, compare
 from amphorad.proxy.engine.stick_table import Table, table_bytes
 from amphorad.sockets import ListeningSockets
+from amphorad.state_directory import AlreadyRunning, NotStarted, StateDirectory, survivor_names
 from amphorad.status import DataPlaneStatus, Status, TransitionStatus, build_listeners
 from amphorad.stick_tables import TableFile, TableSpace
 from amphorad.tls_files import read_tls_files
@@ -50,7 +49,6 @@ __all__ = ["AlreadyRunning", "NotStarted", "Options", "Supervisor", "read_config
 
 log = logging.getLogger(__name__)
 
-ADOPTION_SOCKET = "adoption.sock"
 ALARMS_KEPT = 50
 TRANSITIONS_KEPT = 16  # of each member
 # A data plane that lived shorter than SHORT_LIFE_S counts as failing; the first restart never waits.
@@ -64,14 +62,6 @@ SAVE_TABLES_S = 10.0  # between two looks whether stick tables have changed
 ADOPTION_ATTEMPTS = 3
 HANDOVER_S = 600.0  # for the sessions of a data plane that has been succeeded
 SPARE_AFTER_S = 60.0  # before another spare, when one died of itself
-
-
-class AlreadyRunning(AmphoradError):
-    """Another process serves with the same state directory or admin socket."""
-
-
-class NotStarted(AmphoradError):
-    """The data plane does not start."""
 
 
 class _Gone(Exception):
@@ -108,15 +98,13 @@ class Supervisor:
         self._leaving: list[DataPlaneProcess] = []  # succeeded, and not ended yet
         self._arguments: list[str] = []
         self._threads = 0
-        self._adoption_path = options.state_dir / ADOPTION_SOCKET
-        self._adoption: socket.socket | None = None
+        self._directory = StateDirectory(options.state_dir)
         self._spare_at = 0.0
         self._silent: DataPlaneProcess | None = None  # an alarm has been raised for it
         self._tables = TableFile(options.state_dir / "stick-tables")
         self._saving = threading.Lock()
         self._tasks: list[asyncio.Task[None]] = []
         self._changing = asyncio.Lock()
-        self._lock_file = -1
         self._running: LoadBalancer | None = None
         self._files: dict[str, bytes] = {}  # what its TLS options name
         self._generation = 0
@@ -140,7 +128,7 @@ class Supervisor:
             AlreadyRunning, NotStarted.
         """
         wanted = wanted or self._read()
-        self._take_state_directory()
+        self._directory.take()
         threads = min(self._options.threads or wanted.threads or len(os.sched_getaffinity(0)), MAX_THREADS)
         self._arguments = data_plane_arguments(self._options, threads)
         self._threads = threads
@@ -174,7 +162,10 @@ class Supervisor:
         self._sockets.prepare(wanted)
         self._board = Board.create(self._threads)
         self._tables.load(self._table_space())
-        self._open_adoption()
+        if self._options.survive:
+            self._directory.open_adoption()
+        else:
+            self._directory.remove_adoption()
         self._child = self._new_child()
         try:
             await self._child.start()
@@ -192,13 +183,14 @@ class Supervisor:
             log.info("stopping grace_s=%g sessions=%d", grace_s, self._child.sessions)
             await self._child.begin_stop(grace_s)
             # Time to let go of the listening sockets: an accept that fails for good is not what its threads expect.
-            await asyncio.sleep(LET_GO_S)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._child.wait_ended(), LET_GO_S)
             self._sockets.refuse()
             await self._child.finish_stop(grace_s)
         for leaving in self._leaving:
             await leaving.kill()
-        if self._adoption is not None:
-            self._adoption_path.unlink(missing_ok=True)
+        if self._directory.adoption is not None:  # else what waits there is none of ours
+            self._directory.remove_adoption()
         self._give_back()
         log.info("stopped")
 
@@ -238,15 +230,11 @@ class Supervisor:
     def _give_back(self) -> None:
         """What a process must not keep that neither serves nor supervises."""
         self._give_back_shared()
-        if self._lock_file >= 0:
-            os.close(self._lock_file)
-            self._lock_file = -1
+        self._directory.give_back()
 
     def _give_back_shared(self) -> None:
         self._sockets.close()
-        if self._adoption is not None:
-            self._adoption.close()
-            self._adoption = None
+        self._directory.close_adoption()
         if self._board is not None:
             self._save_tables()
             self._board.close()
@@ -260,12 +248,12 @@ class Supervisor:
         Raises:
             AlreadyRunning, NotStarted.
         """
-        self._take_state_directory()
+        self._directory.take()
         try:
-            found = await self._find_survivor()
+            found = await self._directory.find_survivor(self._on_alarm)
             if found is None:
                 return False
-            self._adoption = found.listening
+            self._directory.keep_adoption(found.listening)
             self._take_sockets(found)
             os.close(found.board)
             self._child = DataPlaneProcess([], -1, self._on_alarm)
@@ -278,7 +266,7 @@ class Supervisor:
     async def _take_over(self, wanted: LoadBalancer) -> bool:
         """Adopts or succeeds a data plane that has outlived its supervisor; False when there is none."""
         for _attempt in range(ADOPTION_ATTEMPTS):
-            found = await self._find_survivor()
+            found = await self._directory.find_survivor(self._on_alarm)
             if found is None:
                 return False
             running = self._adoptable(found)
@@ -305,24 +293,6 @@ class Supervisor:
             await self._let_go()
             raise
 
-    async def _find_survivor(self) -> Adoptee | None:
-        """One that serves with this state directory. One that holds its sockets and says nothing is killed.
-
-        Raises:
-            NotStarted: something is there that can be neither adopted nor ended.
-        """
-        try:
-            return await ask(self._adoption_path)
-        except Unresponsive as error:
-            self._on_alarm(f"{error}, killed")
-            try:
-                await asyncio.to_thread(kill_unresponsive, error.pid)
-            except OSError as reason:
-                raise NotStarted(f"{error}, and cannot be ended: {reason}") from reason
-            return None
-        except (MessageError, OSError) as error:
-            raise NotStarted(f"adoption socket {self._adoption_path}: {error}") from error
-
     def _adoptable(self, found: Adoptee) -> LoadBalancer | None:
         """What it serves; None when another release, or other settings, want another process."""
         message = found.message
@@ -342,7 +312,7 @@ class Supervisor:
             _Gone.
         """
         message = found.message
-        self._adoption = found.listening
+        self._directory.keep_adoption(found.listening)
         self._take_sockets(found)
         self._board = Board.attach(found.board)
         self._child = self._new_child()
@@ -367,7 +337,7 @@ class Supervisor:
         began = time.monotonic()
         old = DataPlaneProcess([], -1, self._on_alarm)
         self._leaving.append(old)
-        self._adoption = found.listening
+        self._directory.keep_adoption(found.listening)
         self._take_sockets(found)
         self._board = _successor_of(found.board, self._threads)
         await self._obey_us(old, found)
@@ -375,9 +345,7 @@ class Supervisor:
             files = read_tls_files(wanted)
             self._sockets.prepare(wanted)
             if not self._options.survive:
-                self._adoption_path.unlink(missing_ok=True)
-                self._adoption.close()
-                self._adoption = None
+                self._directory.remove_adoption()
             self._child = self._new_child()
             await self._child.start()
             await old.set_survival(survive=False)
@@ -414,15 +382,6 @@ class Supervisor:
             else:
                 kept[bind] = socket.socket(fileno=descriptor)
         self._sockets.adopt(kept)
-
-    def _open_adoption(self) -> None:
-        if not self._options.survive:
-            self._adoption_path.unlink(missing_ok=True)
-            return
-        try:
-            self._adoption = listen(self._adoption_path)
-        except OSError as error:
-            raise NotStarted(f"adoption socket {self._adoption_path}: {error.strerror or error}") from error
 
     async def hurry(self) -> None:
         """During `stop`: ends the data plane at once."""
@@ -462,19 +421,6 @@ class Supervisor:
             f" admin={self._options.admin_socket}"
         )
 
-    def _take_state_directory(self) -> None:
-        directory = self._options.state_dir
-        try:
-            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-            if directory.stat().st_uid not in (os.geteuid(), 0):
-                raise AlreadyRunning(f"state directory {directory} belongs to another user")
-            self._lock_file = os.open(directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            fcntl.flock(self._lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise AlreadyRunning(f"another amphorad serves with state directory {directory}") from None
-        except OSError as error:
-            raise AlreadyRunning(f"state directory {directory}: {error.strerror}") from error
-
     # --- stick tables: what a restart of the service must not lose ---
 
     def _table_space(self) -> TableSpace[Table]:
@@ -498,9 +444,8 @@ class Supervisor:
 
     def _new_child(self) -> DataPlaneProcess:
         assert self._board is not None
-        adoption = self._adoption.fileno() if self._adoption is not None else None
         return DataPlaneProcess(
-            self._arguments, self._board.fileno(), self._on_alarm, self._on_transition, adoption=adoption
+            self._arguments, self._board.fileno(), self._on_alarm, self._on_transition, self._directory.adoption
         )
 
     async def _keep_running(self) -> None:
@@ -737,11 +682,3 @@ def _successor_of(descriptor: int, threads: int) -> Board:
         board.copy_from(old)
     old.close()
     return board
-
-
-def survivor_names(directory: Path) -> list[str]:
-    """State directories in `directory` whose data plane may have outlived its supervisor, or may be supervised."""
-    try:
-        return sorted(path.name for path in directory.iterdir() if (path / ADOPTION_SOCKET).is_socket())
-    except FileNotFoundError:
-        return []

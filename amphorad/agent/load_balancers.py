@@ -244,6 +244,11 @@ class LoadBalancers:
         supervisor, entry.supervisor = entry.supervisor, None
         if supervisor is not None:
             await supervisor.stop(AT_ONCE_S)
+            return
+        try:  # one that could not be adopted goes on serving by itself
+            await self._end_survivor(lb_id)
+        except AmphoradError as error:
+            raise OperationFailed("Error stopping haproxy", _reason(error)) from error
 
     # --- route 10 ---
 
@@ -261,7 +266,7 @@ class LoadBalancers:
                 await self._stop(object_id, entry)
                 try:
                     await asyncio.to_thread(self._storage.delete, object_id)
-                    await asyncio.to_thread(shutil.rmtree, self._settings.state_dir / object_id, ignore_errors=True)
+                    await self._forget_runtime(object_id)
                 except OSError as error:
                     raise OperationFailed("Error deleting load balancer", _reason(error)) from error
                 del self._entries[object_id]
@@ -373,21 +378,36 @@ class LoadBalancers:
                     await self._restore(lb_id)
                 except OSError as error:
                     log.error("load balancer cannot be read lb=%s reason=%s", lb_id, _reason(error))
-            await self._end_survivors()
+            await self._end_survivors(lambda entry: entry is None or not entry.is_started)
             await self._lvs.restore()
         self._retrying = asyncio.create_task(self._keep_trying(), name="load balancers retry")
         self._changed()
 
-    async def _end_survivors(self) -> None:
-        """Of load balancers that were being stopped or deleted when the agent before this one died."""
-        for lb_id in await asyncio.to_thread(survivor_names, self._settings.state_dir):
+    async def _end_survivors(self, is_doomed: Callable[[_Entry | None], bool]) -> None:
+        """Ends data planes without a supervisor: an agent died before it could stop them, or they could not be adopted."""
+        for lb_id in filter(is_id, await asyncio.to_thread(survivor_names, self._settings.state_dir)):
             entry = self._entries.get(lb_id)
-            if is_id(lb_id) and (entry is None or not entry.is_started):
+            if is_doomed(entry):
                 try:
-                    if await Supervisor(self._options(lb_id)).end_survivor():
-                        log.warning("data plane of a load balancer that is not started was ended lb=%s", lb_id)
+                    await self._end_survivor(lb_id)
                 except AmphoradError as error:
                     log.error("data plane cannot be ended lb=%s reason=%s", lb_id, error)
+                    continue
+                if entry is None:
+                    await self._forget_runtime(lb_id)
+
+    async def _end_survivor(self, lb_id: str) -> None:
+        """
+        Raises:
+            AmphoradError: it is there and goes on.
+        """
+        if lb_id in await asyncio.to_thread(survivor_names, self._settings.state_dir):
+            if await Supervisor(self._options(lb_id)).end_survivor():
+                log.warning("data plane that nobody looked after was ended lb=%s", lb_id)
+
+    async def _forget_runtime(self, lb_id: str) -> None:
+        """Stick tables, for example: a load balancer that is deleted leaves nothing."""
+        await asyncio.to_thread(shutil.rmtree, self._settings.state_dir / lb_id, ignore_errors=True)
 
     async def _restore(self, lb_id: str) -> None:
         entry = self._entries[lb_id] = _Entry()
@@ -443,6 +463,7 @@ class LoadBalancers:
             await asyncio.gather(*(supervisor.stop(grace_s) for supervisor in supervisors))
             for entry in self._entries.values():
                 entry.supervisor = None
+            await self._end_survivors(lambda _entry: True)
 
     async def hurry(self) -> None:
         """During `stop_all`: ends the data planes at once."""

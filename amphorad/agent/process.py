@@ -51,8 +51,8 @@ __all__ = ["Agent", "run"]
 log = logging.getLogger(__name__)
 
 
-async def run(settings: AgentSettings) -> None:
-    """One agent from its start to the signal that ends it.
+async def run(settings: AgentSettings) -> signal.Signals:
+    """One agent from its start to the signal that ends it, which is returned.
 
     Raises:
         AlreadyRunning: another agent has the same state directory or admin socket.
@@ -76,6 +76,7 @@ async def run(settings: AgentSettings) -> None:
         await _end(agent, ended_by, signals)
         watchdog.cancel()
         await asyncio.gather(watchdog, return_exceptions=True)
+    return ended_by
 
 
 async def _obey(agent: Agent, manager: ServiceManager, signals: asyncio.Queue[signal.Signals]) -> signal.Signals:

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging.handlers
 import resource
+import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -43,7 +44,7 @@ def agent(arguments: argparse.Namespace) -> ExitCode:
     _raise_descriptor_limit()
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(process.run(settings))
+            ended_by = runner.run(process.run(settings))
     except AmphoradError as error:
         print(f"amphorad: {error}", file=sys.stderr)
         match error:
@@ -53,7 +54,7 @@ def agent(arguments: argparse.Namespace) -> ExitCode:
                 return ExitCode.ALREADY_RUNNING
             case _:
                 return ExitCode.FAILED
-    return ExitCode.OK
+    return ExitCode.INTERRUPTED if ended_by is signal.SIGINT else ExitCode.OK
 
 
 def _raise_descriptor_limit() -> None:

@@ -25,6 +25,7 @@ class ExitCode(IntEnum):
     NOT_RUNNING = 4
     ALREADY_RUNNING = 5
     FAILED = 6
+    INTERRUPTED = 130
 
 
 EXIT_CODES = """\
@@ -36,6 +37,7 @@ exit codes:
   4  no running amphorad answers on the admin socket
   5  another amphorad already serves with this state directory or admin socket
   6  the data plane does not start, or another internal failure
+  130  agent: ended by SIGINT, with everything that it ran (a service manager must not start it again)
 """
 
 

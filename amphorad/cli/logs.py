@@ -41,7 +41,7 @@ def set_up(
         waiting = _Waiting()
         listener = _Listener(waiting.queue, handler)
         listener.start()
-        atexit.register(listener.flush)
+        atexit.register(listener.flush, waiting)
         handler = waiting
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
 
@@ -62,27 +62,37 @@ class _Waiting(logging.handlers.QueueHandler):
     """Puts lines into a bounded queue, and never waits for a place in it."""
 
     def __init__(self) -> None:
-        self.queue: queue.Queue[logging.LogRecord]
+        self.queue: queue.Queue[logging.LogRecord | None]
         super().__init__(queue.Queue(_QUEUED))
         self.setFormatter(logging.Formatter("%(message)s"))  # the handler behind it adds the rest
         self._dropped = 0
 
     def enqueue(self, record: logging.LogRecord) -> None:
         try:
-            if self._dropped:
-                text = f"log lines dropped because the target took none count={self._dropped}"
-                self.queue.put_nowait(logging.makeLogRecord({"name": __name__, "levelname": "ERROR", "msg": text}))
-                self._dropped = 0
+            self.confess(0.0)
             self.queue.put_nowait(record)
         except queue.Full:
             self._dropped += 1
 
+    def confess(self, wait_s: float) -> None:
+        """Says how many lines were dropped, if any.
+
+        Raises:
+            queue.Full: there is no place for that either.
+        """
+        if self._dropped:
+            text = f"log lines dropped because the target took none count={self._dropped}"
+            record = logging.makeLogRecord({"name": __name__, "levelname": "ERROR", "msg": text})
+            self.queue.put(record, block=wait_s > 0, timeout=wait_s)
+            self._dropped = 0
+
 
 class _Listener(logging.handlers.QueueListener):
-    def flush(self) -> None:
+    def flush(self, waiting: _Waiting) -> None:
         """Ends the thread when everything is written, or after a while: a stuck target must not keep the process."""
         with contextlib.suppress(queue.Full):
-            self.enqueue_sentinel()
+            waiting.confess(_FLUSH_S)
+            waiting.queue.put(None, timeout=_FLUSH_S)  # what the listener's thread takes for the end
         if self._thread is not None:
             self._thread.join(_FLUSH_S)
             if self._thread.is_alive():

@@ -274,6 +274,10 @@ class AmphoraRig:
                 found[pid] = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
         return found
 
+    def tenant_addresses(self) -> str:
+        """As `ip address` prints them."""
+        return _run("ip", "-netns", self.tenant, "-brief", "address")
+
     # --- the controller ---
 
     def call(self, method: str, target: str, body: bytes | str | None = None, *, value: object = None) -> Answer:
@@ -284,7 +288,7 @@ class AmphoraRig:
         plain = self.management.call(lambda: socket.create_connection(("127.0.0.1", 9443), WAIT_S))
         plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         connection = http.client.HTTPSConnection("amphora", timeout=WAIT_S)
-        with contextlib.closing(connection):
+        with contextlib.closing(plain), contextlib.closing(connection):
             connection.sock = context.wrap_socket(plain, server_hostname=AMPHORA_ID)
             headers = {"Content-Type": "application/json"} if value is not None else {}
             began = time.perf_counter()

@@ -31,6 +31,7 @@ RANKS = {
     "amphorad.status": 41,
     "amphorad.options": 44,
     "amphorad.adoption": 41,
+    "amphorad.state_directory": 42,
     "amphorad.messages": 40,
     "amphorad.sockets": 40,
     "amphorad.agent.sources": 37,

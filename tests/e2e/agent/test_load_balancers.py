@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import shutil
 import signal
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
@@ -434,3 +435,65 @@ async def test_text_in_force_that_cannot_be_read_any_more_is_a_failure_that_is_t
             assert await agent.reload(LB) == STARTED
             assert await answer(port) == b"one"
             assert agent.is_healthy
+
+
+# --- an agent that died between the disk and the data plane ---
+
+
+@pytest.mark.asyncio
+async def test_death_between_disk_and_data_plane_is_made_good_by_the_next_restore(tmp_path: Path) -> None:
+    port = free_port()
+    with ScriptedMember(http_member(b"one")) as one, ScriptedMember(http_member(b"two")) as two:
+        first = LoadBalancers(settings(tmp_path), isolated=False)
+        await first.restore()
+        await first.upload(AMPHORA, LB, web(port, one.port))
+        await first.start(LB)
+        (pid,) = first.data_plane_pids
+        await first.leave()
+        (tmp_path / "lib" / LB / "active.cfg").write_bytes(web(port, two.port))
+
+        async with agent_of(tmp_path) as agent:
+            assert agent.data_plane_pids == [pid]
+            assert await answer(port) == b"two"
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("deleted", ["active.cfg", "."])
+async def test_data_plane_that_was_to_be_stopped_when_its_agent_died_is_ended(tmp_path: Path, deleted: str) -> None:
+    port = free_port()
+    with ScriptedMember(http_member(b"one")) as one:
+        first = LoadBalancers(settings(tmp_path), isolated=False)
+        await first.restore()
+        await first.upload(AMPHORA, LB, web(port, one.port))
+        await first.start(LB)
+        await first.leave()
+        assert await answer(port) == b"one"
+        if deleted == ".":
+            shutil.rmtree(tmp_path / "lib" / LB)
+        else:
+            (tmp_path / "lib" / LB / deleted).unlink()
+
+        async with agent_of(tmp_path) as agent:
+            assert await asyncio.to_thread(refuses, port)
+            assert not agent.data_plane_pids
+            assert (tmp_path / "run" / LB).exists() == (deleted != ".")
+
+
+@pytest.mark.asyncio
+async def test_data_plane_that_cannot_be_adopted_with_its_text_serves_on_and_stop_reaches_it(tmp_path: Path) -> None:
+    port, taken = free_port(), free_port()
+    with ScriptedMember(http_member(b"one")) as one, ScriptedMember(http_member(), port=taken):
+        first = LoadBalancers(settings(tmp_path), isolated=False)
+        await first.restore()
+        await first.upload(AMPHORA, LB, web(port, one.port))
+        await first.start(LB)
+        await first.leave()
+        (tmp_path / "lib" / LB / "active.cfg").write_bytes(web(taken, one.port))
+
+        async with agent_of(tmp_path) as agent:
+            assert agent.not_running() == [LB]
+            assert await answer(port) == b"one"
+
+            await agent.stop(LB)
+
+            assert await asyncio.to_thread(refuses, port)

@@ -23,7 +23,7 @@ from tests.support.scripted_member import ScriptedMember, connect, get, http_mem
 from tests.support.served import free_port, wait_until
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from amphorad.model import LoadBalancer
 
@@ -65,7 +65,7 @@ def name_of(pid: int) -> str:
         return ""
 
 
-async def eventually(fact: object) -> object:
+async def eventually(fact: Callable[[], object]) -> object:
     return await asyncio.to_thread(wait_until, fact)
 
 

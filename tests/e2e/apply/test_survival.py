@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import socket
+import subprocess
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -21,11 +25,12 @@ from tests.support.traffic import Load, Members
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
     from amphorad.model import LoadBalancer
+    from amphorad.status import TransitionStatus
 
-CLIENTS = {"keep_alive": 8, "short": 4, "held": 6}
+MONITOR = "    timeout check 1s\n"
+CHECK = " check inter 1s fall 2 rise 1"
 
 
 def text(http: int, tcp: int, ports: Sequence[int], *, weight: int = 1) -> str:
@@ -59,7 +64,7 @@ async def test_killed_supervisor_fails_no_request_and_the_next_one_goes_on(tmp_p
             pid = served.data_plane
             supervisor = Supervisor(options(tmp_path))
             try:
-                async with Load(http, tcp, **CLIENTS) as load:
+                async with Load(http, tcp, keep_alive=8, short=4, held=6) as load:
                     await load.wait_answered(300)
                     await kill_supervisor(served)
                     await load.wait_answered(600)
@@ -119,7 +124,7 @@ async def test_leave_and_adopt_20_times_leaks_nothing_and_fails_nothing(tmp_path
         await supervisor.start(wanted)
         pid = supervisor.data_plane_pid
         try:
-            async with Load(http, tcp, **CLIENTS) as load:
+            async with Load(http, tcp, keep_alive=8, short=4, held=6) as load:
                 here, there = [], []
                 for _time in range(20):
                     await load.wait_answered(30)
@@ -325,3 +330,179 @@ async def test_data_plane_that_hangs_is_ended_by_the_next_supervisor(
                 assert await asyncio.to_thread(echoes, client)
         finally:
             await supervisor.stop(0.0)
+
+
+@pytest.mark.asyncio
+async def test_orphan_goes_on_checking_and_the_next_supervisor_sees_what_it_found(tmp_path: Path) -> None:
+    port = free_port()
+    with ScriptedMember(http_member(b"stays")) as stays, contextlib.ExitStack() as until_it_goes:
+        goes = until_it_goes.enter_context(ScriptedMember(http_member(b"goes")))
+        lines = [member(each.port).replace("\n", CHECK + "\n") for each in (stays, goes)]
+        wanted = model(lb_file(listener("web", port, lines, mode="http", monitor=MONITOR)))
+        supervisor = Supervisor(options(tmp_path))
+        await supervisor.start(wanted)
+        await supervisor.leave()
+
+        until_it_goes.close()
+        await asyncio.sleep(3.2)  # one check per second, two must fail; nobody is there to tell
+        answers = [await asyncio.to_thread(answer_of, port) for _time in range(4)]
+        assert answers == [b"200 stays"] * 4
+
+        supervisor = Supervisor(options(tmp_path))
+        try:
+            await supervisor.start(wanted)
+            await asyncio.to_thread(wait_until, lambda: history_of(supervisor, goes.port))
+            (down,) = history_of(supervisor, goes.port)
+            assert not down.up
+            await supervisor.leave()
+            supervisor = Supervisor(options(tmp_path))
+            await supervisor.start(wanted)
+            assert history_of(supervisor, goes.port) == (down,)  # told again, once
+        finally:
+            await supervisor.stop(0.0)
+
+
+def answer_of(port: int) -> bytes:
+    with connect(port) as client:
+        return get(client)
+
+
+def history_of(supervisor: Supervisor, port: int) -> tuple[TransitionStatus, ...]:
+    pool = supervisor.status().listeners[0].pools[0]
+    return next(each.history for each in pool.members if each.id == f"m{port}")
+
+
+@pytest.mark.asyncio
+@pytest.mark.slow
+@pytest.mark.timeout(90)
+async def test_supervisor_killed_at_any_instant_of_a_start_leaves_one_data_plane_or_none(tmp_path: Path) -> None:
+    """Each start has other settings, so each one that finds a data plane also succeeds it."""
+    port = free_port()
+    with ScriptedMember(echo) as target:
+        written = lb_file(listener("tcp", port, [member(target.port)]))
+        wanted = model(written)
+        survived = 0
+        for number in range(14):
+            command = [sys.executable, "-m", "amphorad", "serve", "-f", str(tmp_path / "lb.cfg"), "--survive"]
+            (tmp_path / "lb.cfg").write_text(written)
+            arguments = ["--state-dir", str(tmp_path / "state"), "--threads", str(1 + number % 2), "--grace", "0.2"]
+            process = await asyncio.create_subprocess_exec(
+                *command, *arguments, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            )
+            await asyncio.sleep(0.25 + 0.06 * number)  # from the imports to the steady state
+            process.kill()
+            await process.wait()
+            survived += await asyncio.to_thread(is_answered, port)
+
+        print(f"{survived} of 14 left one that serves")
+        supervisor = Supervisor(options(tmp_path))
+        await supervisor.start(wanted)
+        try:
+            assert await asyncio.to_thread(is_answered, port)
+            only = {os.getpid(), supervisor.data_plane_pid}
+            await asyncio.to_thread(wait_until, lambda: processes_that_listen(port) == only)
+        finally:
+            await supervisor.stop(0.0)
+        assert await asyncio.to_thread(refuses, port)
+        assert not await Supervisor(options(tmp_path)).end_survivor()
+        assert survived > 0
+
+
+def processes_that_listen(port: int) -> set[int]:
+    """Processes with a descriptor of a socket that listens on that port of 127.0.0.1."""
+    address = f"0100007F:{port:04X}"
+    rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    sockets = {f"socket:[{row[9]}]" for row in rows if row[1] == address and row[3] == "0A"}
+    found = set()
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if any(os.readlink(each) in sockets for each in (process / "fd").iterdir()):
+                found.add(int(process.name))
+    return found
+
+
+def is_answered(port: int) -> bool:
+    try:
+        with connect(port) as client:
+            return echoes(client)
+    except OSError:
+        return False
+
+
+@pytest.mark.asyncio
+async def test_supervisor_that_hangs_costs_no_request_and_no_check(tmp_path: Path) -> None:
+    http, tcp = free_port(), free_port()
+    async with Members(3) as members:
+        with Served(tmp_path, text(http, tcp, members.ports), "--survive") as served:
+            pid = served.data_plane
+            async with Load(http, tcp, keep_alive=8, short=4, held=6) as load:
+                await load.wait_answered(100)
+                served.process.send_signal(signal.SIGSTOP)
+                await load.wait_answered(500)
+                served.process.send_signal(signal.SIGCONT)
+                await load.wait_answered(100)
+            assert load.failures == []
+            assert served.data_plane == pid
+
+
+@pytest.mark.asyncio
+async def test_stale_adoption_socket_is_replaced(tmp_path: Path) -> None:
+    port = free_port()
+    with ScriptedMember(echo) as target:
+        wanted = model(lb_file(listener("tcp", port, [member(target.port)])))
+        supervisor = Supervisor(options(tmp_path))
+        await supervisor.start(wanted)
+        pid = supervisor.data_plane_pid
+        await supervisor.leave()
+        os.kill(pid, signal.SIGKILL)
+        assert (tmp_path / "state/adoption.sock").is_socket()
+
+        supervisor = Supervisor(options(tmp_path))
+        try:
+            await supervisor.start(wanted)
+            assert supervisor.data_plane_pid != pid
+            assert await asyncio.to_thread(is_answered, port)
+        finally:
+            await supervisor.stop(0.0)
+
+
+@pytest.mark.asyncio
+@pytest.mark.netns
+async def test_unprivileged_data_plane_is_adopted_and_talks_to_root_alone(tmp_path: Path) -> None:
+    port = free_port()
+    with ScriptedMember(echo) as target:
+        wanted = model(lb_file(listener("tcp", port, [member(target.port)])))
+        supervisor = Supervisor(options(tmp_path, user="nobody"))
+        await supervisor.start(wanted)
+        pid = supervisor.data_plane_pid
+        await supervisor.leave()
+        path = tmp_path / "state/adoption.sock"
+        assert path.stat().st_mode & 0o777 == 0o600
+        assert path.stat().st_uid == 0
+        # even somebody who got past the modes of file and directory is turned away
+        for directory in (path, *path.parents[:-2]):
+            directory.chmod(0o777)
+        assert await asyncio.to_thread(ask_as_nobody, path) == "refused"
+
+        supervisor = Supervisor(options(tmp_path, user="nobody"))
+        try:
+            await supervisor.start(wanted)
+            assert supervisor.data_plane_pid == pid
+        finally:
+            await supervisor.stop(0.0)
+
+
+def ask_as_nobody(path: Path) -> str:
+    program = (
+        "import os, socket, sys\n"
+        "client = socket.socket(socket.AF_UNIX)\n"
+        "os.setgroups([]); os.setgid(65534); os.setuid(65534)\n"
+        "client.connect(sys.argv[1])\n"
+        "client.settimeout(5)\n"
+        'body = b\'{"type":"adopt","version":2}\'\n'
+        "try: client.sendall(len(body).to_bytes(4, 'big') + body); answer = client.recv(1)\n"
+        "except ConnectionError: answer = b''\n"
+        "print('answered' if answer else 'refused')\n"
+    )
+    found = subprocess.run([sys.executable, "-c", program, str(path)], capture_output=True, text=True, check=True)
+    return found.stdout.strip()
