@@ -16,7 +16,7 @@ from amphorad.proxy.engine.member_conn cimport member_conn_close, member_conn_gi
 from amphorad.proxy.engine.memory cimport block_give, timer_set
 from amphorad.proxy.engine.request cimport request_send
 from amphorad.proxy.engine.runtime cimport (
-    CLIENT_CLOSES, COMPOSE_BYTES, CONNECTING, EXCHANGE, KEEP_CLIENT, LINGERING, MEMBER_KEEPS, MEMBER_STOPPED_READING, READABLE, REPLAYABLE, REQUEST_DONE,
+    CLIENT_CLOSES, COMPOSE_BYTES, CONNECTING, EXCHANGE, FAILED, KEEP_CLIENT, LINGERING, MEMBER_KEEPS, MEMBER_STOPPED_READING, READABLE, REPLAYABLE, REQUEST_DONE,
     REQUEST_HEAD, RESPONSE_DONE, RESPONSE_STARTED, UNCHUNK, MemberConn, Thread,
 )
 from amphorad.proxy.engine.session cimport (
@@ -192,6 +192,7 @@ cdef int abort(Session *session, char cause, char stage) noexcept nogil:
         option.l_onoff = 1
         option.l_linger = 0
         setsockopt(session.client.fd, SOL_SOCKET, SO_LINGER, &option, sizeof(linger))
+        session.client.flags |= FAILED  # a transport must not say a proper goodbye either
     session.cause = cause
     session.stage = stage
     if cause == c'C' or cause == c'c':
