@@ -261,6 +261,28 @@ def test_agent_killed_in_the_middle_of_a_change_serves_the_old_or_the_new(
         assert weights == {1} or stored == new
 
 
+BROKEN_HEARTBEATS = """
+from amphorad.heartbeat.sender import HeartbeatSender
+async def run(self):
+    raise RuntimeError("heartbeats are broken")
+HeartbeatSender.run = run
+"""
+
+
+def test_agent_without_heartbeats_makes_room_for_the_next_one(rig: AmphoraRig, outside: LoopIn) -> None:
+    serve(rig, outside)
+    rig.end(signal.SIGKILL)
+    (rig.directory / "broken").mkdir()
+    (rig.directory / "broken" / "sitecustomize.py").write_text(BROKEN_HEARTBEATS)
+
+    with traffic(rig, outside):
+        rig.start(PYTHONPATH=f"{Path(__file__).parents[3]}:{rig.directory}/broken")
+        assert rig.process is not None
+        assert rig.process.wait(15) == ExitCode.OK
+        assert "RuntimeError: heartbeats are broken" in rig.log
+        rig.start()
+
+
 # --- settings ---
 
 
