@@ -72,6 +72,16 @@ def traffic(rig: AmphoraRig, outside: LoopIn) -> Iterator[Load]:
     assert load.failures == []
 
 
+def unreachable(port: int, address: str) -> bool:
+    with socket.socket() as client:
+        client.settimeout(0.5)
+        try:
+            client.connect((address, port))
+        except OSError:
+            return True
+    return False
+
+
 def data_plane(rig: AmphoraRig) -> int:
     return rig.status().load_balancers[0].data_plane.pid
 
@@ -259,6 +269,20 @@ def test_agent_killed_in_the_middle_of_a_change_serves_the_old_or_the_new(
         }
         assert weights in ({1}, {2})
         assert weights == {1} or stored == new
+
+
+def test_reboot_brings_back_interfaces_addresses_and_traffic_with_no_controller(
+    rig: AmphoraRig, outside: LoopIn
+) -> None:
+    serve(rig, outside)
+
+    rig.reboot()
+    assert rig.outside.call(lambda: unreachable(HTTP, VIP))
+    rig.start()
+
+    with traffic(rig, outside):
+        pass
+    assert rig.status().problems == ()
 
 
 BROKEN_HEARTBEATS = """
