@@ -405,6 +405,11 @@ class Supervisor:
         return self._child is not None and self._child.is_serving
 
     @property
+    def is_down(self) -> bool:
+        """The data plane is gone and could not be replaced at once; between `on_down` and `on_serving`."""
+        return self._is_down
+
+    @property
     def data_plane_pid(self) -> int:
         """Of the data plane that serves; 0 while there is none."""
         return self._child.pid if self._child is not None and self._child.is_serving else 0

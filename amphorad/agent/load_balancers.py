@@ -322,7 +322,8 @@ class LoadBalancers:
                 lb_id,
                 entry.wanted,
                 entry.supervisor.board if entry.supervisor is not None else None,
-                _is_serving(entry),
+                # One that is being replaced is no news for a controller: it is over before the next heartbeat.
+                entry.supervisor is not None and not entry.supervisor.is_down,
             )
             for lb_id, entry in self._entries.items()
             if entry.wanted is not None

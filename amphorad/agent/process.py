@@ -106,6 +106,13 @@ async def _end(agent: Agent, number: signal.Signals, signals: asyncio.Queue[sign
     await asyncio.gather(impatient, return_exceptions=True)
 
 
+def _end_without_heartbeats(task: asyncio.Task[None]) -> None:
+    """They end by cancellation only. An agent without them looks dead to the controller, so it makes room for the next one."""
+    if not task.cancelled():
+        log.critical("heartbeats have ended, the agent ends too", exc_info=task.exception())
+        signal.raise_signal(signal.SIGTERM)
+
+
 class Agent:
     """All parts of one agent. `start`, and in the end `leave` or `stop`, also after a start that failed."""
 
@@ -148,6 +155,7 @@ class Agent:
         await self._try("load balancers", self._load_balancers.restore())
         await self._try("vrrp", self._vrrp.restore())
         self._heartbeat_task = asyncio.create_task(self._heartbeats.run(), name="heartbeats")
+        self._heartbeat_task.add_done_callback(_end_without_heartbeats)
         await self._api.start()
         try:
             await self._admin.start()

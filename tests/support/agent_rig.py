@@ -19,6 +19,7 @@ import http.client
 import json
 import os
 import secrets
+import select
 import shutil
 import signal
 import socket
@@ -227,6 +228,28 @@ class AmphoraRig:
         except TimeoutError:
             raise AssertionError(f"the agent did not start:\n{self.log}") from None
 
+    def reboot(self) -> None:
+        """Everything dies at once, interfaces are where and what they were before, and what is no disk is empty. Starts nothing."""
+        self._end_processes()
+        for line in _run("ip", "-netns", self.tenant, "-brief", "link").splitlines():
+            name = line.split()[0].partition("@")[0]
+            if name != "lo":
+                _run("ip", "-netns", self.tenant, "link", "set", name, "down")
+                _run(
+                    "ip",
+                    "-netns",
+                    self.tenant,
+                    "link",
+                    "set",
+                    name,
+                    "netns",
+                    self.management.name,
+                    "name",
+                    f"ens{name}",
+                )
+        self._delete_tenant()
+        shutil.rmtree(self.directory / "run")
+
     def wait_told(self, wanted: str) -> str:
         """Until the service manager is told that; gives the whole text."""
         while wanted not in (text := self._notify.recv(4096).decode()):
@@ -327,6 +350,9 @@ class AmphoraRig:
         for pid in self.tenant_processes():
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
+        deadline = time.monotonic() + WAIT_S
+        while self.tenant_processes() and time.monotonic() < deadline:
+            select.select([], [], [], 0.02)
 
     def _delete_tenant(self) -> None:
         with contextlib.suppress(subprocess.CalledProcessError):

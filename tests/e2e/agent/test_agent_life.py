@@ -72,6 +72,16 @@ def traffic(rig: AmphoraRig, outside: LoopIn) -> Iterator[Load]:
     assert load.failures == []
 
 
+def unreachable(port: int, address: str) -> bool:
+    with socket.socket() as client:
+        client.settimeout(0.5)
+        try:
+            client.connect((address, port))
+        except OSError:
+            return True
+    return False
+
+
 def data_plane(rig: AmphoraRig) -> int:
     return rig.status().load_balancers[0].data_plane.pid
 
@@ -259,6 +269,42 @@ def test_agent_killed_in_the_middle_of_a_change_serves_the_old_or_the_new(
         }
         assert weights in ({1}, {2})
         assert weights == {1} or stored == new
+
+
+def test_reboot_brings_back_interfaces_addresses_and_traffic_with_no_controller(
+    rig: AmphoraRig, outside: LoopIn
+) -> None:
+    serve(rig, outside)
+
+    rig.reboot()
+    assert rig.outside.call(lambda: unreachable(HTTP, VIP))
+    rig.start()
+
+    with traffic(rig, outside):
+        pass
+    assert rig.status().problems == ()
+
+
+BROKEN_HEARTBEATS = """
+from amphorad.heartbeat.sender import HeartbeatSender
+async def run(self):
+    raise RuntimeError("heartbeats are broken")
+HeartbeatSender.run = run
+"""
+
+
+def test_agent_without_heartbeats_makes_room_for_the_next_one(rig: AmphoraRig, outside: LoopIn) -> None:
+    serve(rig, outside)
+    rig.end(signal.SIGKILL)
+    (rig.directory / "broken").mkdir()
+    (rig.directory / "broken" / "sitecustomize.py").write_text(BROKEN_HEARTBEATS)
+
+    with traffic(rig, outside):
+        rig.start(PYTHONPATH=f"{Path(__file__).parents[3]}:{rig.directory}/broken")
+        assert rig.process is not None
+        assert rig.process.wait(15) == ExitCode.OK
+        assert "RuntimeError: heartbeats are broken" in rig.log
+        rig.start()
 
 
 # --- settings ---

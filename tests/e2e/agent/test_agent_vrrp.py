@@ -124,3 +124,14 @@ def test_interrupted_agent_gives_the_vip_away_and_the_next_one_takes_it(rig: Amp
     wait_until(lambda: has_vip(rig))
     with traffic(outside):
         pass
+
+
+def test_reboot_brings_vrrp_and_the_vip_back_with_no_controller(rig: AmphoraRig, outside: LoopIn) -> None:
+    serve(rig, outside)
+
+    rig.reboot()
+    rig.start()
+
+    wait_until(lambda: has_vip(rig))
+    with traffic(outside):
+        pass
