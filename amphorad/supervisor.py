@@ -469,13 +469,17 @@ class Supervisor:
             async with self._changing:
                 if self._child is child:  # an apply that saw it die has replaced it already otherwise
                     with contextlib.suppress(NotStarted):
-                        await self._replace_child(self._generation, self._running, self._files)
+                        await self._replace_child(self._generation, self._running, self._files_in_force())
 
     def _show_serving(self, *, is_serving: bool) -> None:
         """Tells whoever wants to know, once for each change."""
         if self._is_down is is_serving:
             self._is_down = not is_serving
             (self._on_serving if is_serving else self._on_down)()
+
+    def _files_in_force(self) -> dict[str, bytes]:
+        """What the TLS options of the running configuration name; from the disk while an adopted data plane has not been told them."""
+        return self._files or (read_tls_files(self._running) if self._running is not None else {})
 
     async def _replace_child(
         self, generation: int, load_balancer: LoadBalancer | None, files: dict[str, bytes]
@@ -623,7 +627,7 @@ class Supervisor:
             raise
         except DataPlaneDied as error:
             self._sockets.roll_back()
-            await self._replace_child(self._generation, self._running, self._files)
+            await self._replace_child(self._generation, self._running, self._files_in_force())
             raise NotStarted(f"{error}; the configuration before it serves again") from error
         self._generation += 1
         self._running, self._files = wanted, files
