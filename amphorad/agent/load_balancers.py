@@ -19,7 +19,6 @@ Source: Octavia contract sections 1.5 (routes 4 and 7 to 12), 3.4, 5.3 to 5.5.
 from __future__ import annotations
 
 import asyncio
-import base64
 import contextlib
 import hashlib
 import logging
@@ -28,14 +27,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from amphorad.admin import Refused
+from amphorad.agent import configuration
 from amphorad.agent.lvs_listeners import LvsListeners
 from amphorad.agent.sources import HeartbeatSource, ListenerEntry
 from amphorad.agent.storage import Storage
 from amphorad.agent_api.identifiers import is_id
-from amphorad.dialects import haproxy
 from amphorad.errors import AmphoradError, ConfigError, NotFound, OperationFailed
-from amphorad.model import Mode
-from amphorad.supervisor import Options, Supervisor, read_configuration, survivor_names
+from amphorad.supervisor import Options, Supervisor, survivor_names
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -43,10 +41,10 @@ if TYPE_CHECKING:
     from amphorad.agent.settings import AgentSettings
     from amphorad.agent.sources import LvsSource
     from amphorad.agent.status import LvsStatus
-    from amphorad.model import Listener, LoadBalancer
+    from amphorad.model import LoadBalancer
     from amphorad.status import Status
 
-__all__ = ["LoadBalancers", "peer_name"]
+__all__ = ["LoadBalancers"]
 
 log = logging.getLogger(__name__)
 
@@ -72,16 +70,6 @@ class _Entry:
     is_started: bool = False
     wanted: LoadBalancer | None = None
     supervisor: Supervisor | None = None
-
-
-def peer_name(amphora_id: str) -> str:
-    """This amphora's name in the `peers` section that the controller writes (Octavia contract section 1.5, route 7).
-
-    The base64 of the SHA-1 of its id, with `_` and `-` in the place of `+` and `/`, no padding, and no dash at the start.
-    """
-    digest = hashlib.sha1(amphora_id.encode(), usedforsecurity=False).digest()
-    name = base64.b64encode(digest, b"_-").decode().rstrip("=")
-    return "x" + name[1:] if name.startswith("-") else name
 
 
 async def _announce_nothing(_addresses: Sequence[str]) -> None:
@@ -196,7 +184,7 @@ class LoadBalancers:
                 details = f"Configuration file is valid\nhaproxy daemon for {object_id} started"
                 if action == "reload" and was_running:
                     details = f"Listener {object_id} reloaded"
-                await self._announced(_addresses(entry.wanted))
+                await self._announced(configuration.addresses(entry.wanted) if entry.wanted is not None else ())
         self._changed()
         return details
 
@@ -298,7 +286,7 @@ class LoadBalancers:
     def entries(self) -> list[ListenerEntry]:
         """The answer of `GET listeners`: a listener whose text is stored is ACTIVE, whether it runs or not."""
         found = [
-            ListenerEntry("ACTIVE", listener.id, _type(listener))
+            ListenerEntry("ACTIVE", listener.id, configuration.listener_type(listener))
             for entry in self._entries.values()
             if entry.uploaded is not None
             for listener in entry.uploaded.listeners
@@ -485,7 +473,7 @@ class LoadBalancers:
         Raises:
             Refused.
         """
-        return await asyncio.to_thread(_checked, text, f"{lb_id}/haproxy.cfg", self._settings)
+        return await asyncio.to_thread(configuration.check, text, f"{lb_id}/haproxy.cfg", self._settings)
 
     def _options(self, lb_id: str) -> Options:
         settings = self._settings
@@ -502,7 +490,7 @@ class LoadBalancers:
             traffic_log=settings.traffic_log,
             free_bind=True,  # a BACKUP does not have the VIP
             survive=True,
-            local_peer=peer_name(settings.amphora_id) if settings.amphora_id else None,
+            local_peer=configuration.peer_name(settings.amphora_id) if settings.amphora_id else None,
         )
 
     async def _announced(self, addresses: Sequence[str]) -> None:
@@ -515,33 +503,8 @@ class LoadBalancers:
             callback()
 
 
-def _checked(text: bytes, name: str, settings: AgentSettings) -> LoadBalancer:
-    try:
-        decoded = haproxy.decode(text, file=name)
-        found = read_configuration(decoded, name, settings.escaping, settings.algorithms)
-        if not found.listeners:  # HAProxy does not start with that either
-            raise ConfigError("there is no listener in it", file=name)
-    except Refused:
-        raise
-    except ConfigError as error:
-        raise Refused([error]) from error
-    return found
-
-
 def _is_serving(entry: _Entry) -> bool:
     return entry.supervisor is not None and entry.supervisor.is_serving
-
-
-def _addresses(load_balancer: LoadBalancer | None) -> tuple[str, ...]:
-    if load_balancer is None:
-        return ()
-    return tuple(dict.fromkeys(bind.address for listener in load_balancer.listeners for bind in listener.binds))
-
-
-def _type(listener: Listener) -> str:
-    if listener.tls is not None and listener.tls.crt_list is not None:
-        return "TERMINATED_HTTPS"
-    return "HTTP" if listener.mode is Mode.HTTP else "TCP"
 
 
 def _digest(text: bytes) -> bytes:

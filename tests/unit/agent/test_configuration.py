@@ -7,7 +7,7 @@ import warnings
 
 import pytest
 
-from amphorad.agent.load_balancers import peer_name
+from amphorad.agent.configuration import peer_name
 
 
 def test_names_are_those_of_the_controller() -> None:
