@@ -7,41 +7,24 @@ namespace was deleted and made again meanwhile, the next call gets a new thread 
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import logging
-import os
 import threading
 from typing import TYPE_CHECKING, TypeVar
 
 from pyroute2 import AsyncIPRoute
+
+from amphorad.namespace_entry import enter
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
     from pathlib import Path
     from typing import Any
 
-__all__ = ["Netlink", "enter_namespace"]
+__all__ = ["Netlink"]
 
 T = TypeVar("T")
 
-CLONE_NEWNET = 0x40000000  # setns(2)
 logging.getLogger("pyroute2").setLevel(logging.INFO)  # at DEBUG it logs every message of the kernel
-_libc = ctypes.CDLL(None, use_errno=True)
-
-
-def enter_namespace(path: Path) -> None:
-    """Moves the calling thread into a network namespace.
-
-    Raises:
-        OSError: there is none, or it may not be entered.
-    """
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        if _libc.setns(descriptor, CLONE_NEWNET) != 0:
-            number = ctypes.get_errno()
-            raise OSError(number, os.strerror(number), str(path))
-    finally:
-        os.close(descriptor)
 
 
 class Netlink:
@@ -133,7 +116,7 @@ class _Worker:
         asyncio.set_event_loop(self.loop)
         try:
             if self._namespace is not None:
-                enter_namespace(self._namespace)
+                enter(self._namespace)
         except OSError as error:
             self._failure.append(error)
             self._entered.set()

@@ -9,21 +9,19 @@ Source: rtnetlink(7), netlink(7), RFC 5798 section 5.2, RFC 3768 section 5.3.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import errno
 import os
 import socket
 import struct
-import threading
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Final
+
+from amphorad.namespace_entry import call_inside
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator, Sequence
+    from collections.abc import Collection, Iterator, Sequence
     from pathlib import Path
 
 __all__ = ["LOOPBACK", "Addresses", "PeerWatch"]
-
-T = TypeVar("T")
 
 LOOPBACK: Final = 1  # index of `lo` in every namespace
 _VRRP: Final = 112
@@ -35,38 +33,6 @@ _NODAD: Final = 0x02
 _HEADER: Final = struct.Struct("=IHHII")
 _MESSAGE: Final = struct.Struct("=BBBBI")
 _ANSWER_S: Final = 1.0
-_CLONE_NEWNET: Final = 0x40000000
-
-
-def _in_namespace(namespace: Path, make: Callable[[], T]) -> T:
-    """Calls it in a thread that has entered the namespace."""
-    result: list[T] = []
-    failure: list[BaseException] = []
-
-    def run() -> None:
-        try:
-            descriptor = os.open(namespace, os.O_RDONLY | os.O_CLOEXEC)
-            try:
-                _setns(descriptor)
-            finally:
-                os.close(descriptor)
-            result.append(make())
-        except BaseException as error:  # carried over to the thread that asked
-            failure.append(error)
-
-    thread = threading.Thread(target=run, name="socket in namespace")
-    thread.start()
-    thread.join()
-    if failure:
-        raise failure[0]
-    return result[0]
-
-
-def _setns(descriptor: int) -> None:
-    libc = ctypes.CDLL(None, use_errno=True)  # os.setns came with Python 3.12
-    if libc.setns(descriptor, _CLONE_NEWNET) != 0:
-        number = ctypes.get_errno()
-        raise OSError(number, os.strerror(number))
 
 
 class Addresses:
@@ -76,7 +42,7 @@ class Addresses:
     """
 
     def __init__(self, namespace: Path) -> None:
-        self._socket = _in_namespace(namespace, self._open)
+        self._socket = call_inside(namespace, self._open)
         self._sequence = 0
 
     @staticmethod
@@ -162,7 +128,7 @@ class PeerWatch:
         self._peers = {_pack(peer) for peer in peers}
         self._router_id = router_id
         self._family = socket.AF_INET6 if any(":" in peer for peer in peers) else socket.AF_INET
-        self._socket = _in_namespace(namespace, self._open)
+        self._socket = call_inside(namespace, self._open)
 
     def _open(self) -> socket.socket:
         return socket.socket(self._family, socket.SOCK_RAW | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC, _VRRP)
