@@ -178,9 +178,11 @@ def test_http_client_abort_in_the_head_gives_the_line_of_haproxy(haproxy: HAProx
 
 def test_http_client_abort_in_the_body_gives_the_line_of_haproxy(haproxy: HAProxy) -> None:
     request = b"POST /p HTTP/1.1\r\nhost: x\r\ncontent-length: 100\r\n\r\nabc"
-    port, _ = talk(haproxy.ports["http"], request, abort=True)
-
-    line = haproxy.next_line()
+    for _ in range(10):
+        port, _ = talk(haproxy.ports["http"], request, abort=True)
+        line = haproxy.next_line()
+        if not line.endswith(b" CR--\n"):  # gone before the request was looked at: another case
+            break
 
     values: Record = {
         "listener": b"http-listener",

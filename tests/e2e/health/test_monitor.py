@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import socket
 from contextlib import ExitStack
@@ -84,10 +85,11 @@ def test_killed_member_costs_no_request_is_down_and_comes_back(tmp_path: Path, m
     assert down["check"]["info"] == "Connection refused"
     assert names == {"apple", "banana"}
     assert [change["up"] for change in history] == [False, True]
-    assert (
-        'Server web-pool:web/apple is DOWN, reason: Layer4 connection problem, info: "Connection refused", '
-        "check duration: 0ms. 1 active and 0 backup servers left. 0 sessions active, 0 requeued, 0 remaining in queue."
-    ) in log
+    assert re.search(
+        r'Server web-pool:web/apple is DOWN, reason: Layer4 connection problem, info: "Connection refused", '
+        r"check duration: \d+ms\. 1 active and 0 backup servers left\. \d+ sessions active, 0 requeued, 0 remaining in queue\.",
+        log,
+    )
     assert "Server web-pool:web/apple is UP, reason: Layer7 check passed, code: 200, check duration: " in log
 
 
