@@ -97,6 +97,7 @@ def setup() -> Iterator[Setup]:
 
 def test_members_get_the_same_bytes_from_both(tmp_path: Path, setup: Setup) -> None:
     seen: dict[str, dict[tuple[tuple[str, str], str], list[tuple[bytes, bytes]]]] = {}
+    connections = {}
     for name in ("haproxy", "amphorad"):
         seen[name] = {}
         with setup.run(name, tmp_path):
@@ -104,12 +105,24 @@ def test_members_get_the_same_bytes_from_both(tmp_path: Path, setup: Setup) -> N
                 if kind == ("TCP", "HTTP"):
                     continue
                 visits, client = setup.talk(kind, address)
-                seen[name][kind, address] = sorted((without_ports(visit.header), visit.data) for visit in visits)
+                # by request: HAProxy now and then opens a third connection where the first one could be used again
+                seen[name][kind, address] = sorted(
+                    (without_ports(visit.header), request) for visit in visits for request in requests_of(visit)
+                )
+                connections[name, kind] = len(visits)
                 for visit in visits:
                     assert (visit.source, visit.destination) == (client, (address, setup.ports[kind])), name
 
     assert seen["amphorad"] == seen["haproxy"]
-    assert all(len(visits) == (2 if kind[0] == "HTTP" else 1) for (kind, _), visits in seen["amphorad"].items())
+    for (name, kind), count in connections.items():
+        if kind[0] != "HTTP":
+            assert count == 1, (name, kind)
+        elif name == "amphorad":
+            assert count == 2, (name, kind)
+
+
+def requests_of(visit: Visit) -> list[bytes]:
+    return re.findall(rb"GET /.*?\r\n\r\n", visit.data, re.DOTALL)
 
 
 def test_http_pool_on_a_tcp_listener_gets_the_same_requests_from_both(tmp_path: Path, setup: Setup) -> None:

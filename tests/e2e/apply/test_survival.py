@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -381,15 +382,20 @@ async def test_supervisor_killed_at_any_instant_of_a_start_leaves_one_data_plane
     with ScriptedMember(echo) as target:
         written = lb_file(listener("tcp", port, [member(target.port)]))
         wanted = model(written)
-        survived = 0
+        survived, start_s = 0, 0.0
+        (tmp_path / "lb.cfg").write_text(written)
         for number in range(14):
             command = [sys.executable, "-m", "amphorad", "serve", "-f", str(tmp_path / "lb.cfg"), "--survive"]
-            (tmp_path / "lb.cfg").write_text(written)
             arguments = ["--state-dir", str(tmp_path / "state"), "--threads", str(1 + number % 2), "--grace", "0.2"]
+            began = time.monotonic()
             process = await asyncio.create_subprocess_exec(
                 *command, *arguments, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
             )
-            await asyncio.sleep(0.25 + 0.06 * number)  # from the imports to the steady state
+            if number:
+                await asyncio.sleep(start_s * (0.4 + number / 14))  # from the imports to the steady state
+            else:
+                await asyncio.to_thread(wait_until, lambda: is_answered(port))
+                start_s = time.monotonic() - began
             process.kill()
             await process.wait()
             survived += await asyncio.to_thread(is_answered, port)
@@ -416,9 +422,16 @@ def processes_that_listen(port: int) -> set[int]:
     found = set()
     for process in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
-            if any(os.readlink(each) in sockets for each in (process / "fd").iterdir()):
+            if any(link_of(each) in sockets for each in (process / "fd").iterdir()):
                 found.add(int(process.name))
     return found
+
+
+def link_of(descriptor: Path) -> str:
+    try:
+        return os.readlink(descriptor)
+    except FileNotFoundError:  # closed since it was listed, as the one that listed it
+        return ""
 
 
 def is_answered(port: int) -> bool:
