@@ -106,7 +106,7 @@ $(BUILT): $(SOURCES) | $(VENV)/.tools
 
 $(TESTED): $(BUILT) | system-test
 	@echo "== test tools: pytest, hypothesis, and the Octavia renderer as an oracle"
-	@$(BIN)/python -m pip install -q --disable-pip-version-check --no-build-isolation -e '.[test,octavia]'
+	@$(BIN)/python -m pip install -q --disable-pip-version-check --no-build-isolation -e '.[test,octavia,vrrp-render]'
 	@touch $@
 
 $(DEVELOPED): $(TESTED)
