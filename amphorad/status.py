@@ -132,6 +132,7 @@ class ListenerStatus(msgspec.Struct, frozen=True):
     limit: int
     pools: tuple[PoolStatus, ...]
     counts: Counts
+    default_pool: str | None = None
 
 
 class DataPlaneStatus(msgspec.Struct, frozen=True):
@@ -188,6 +189,7 @@ def build_listeners(
                 for pool in listener.pools
             ),
             counts=Counts.of(listeners.get(listener.id)),
+            default_pool=listener.default_pool,
         )
         for listener in load_balancer.listeners
     )

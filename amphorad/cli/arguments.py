@@ -96,6 +96,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_apply(commands)
     _add_status(commands)
     _add_top(commands)
+    _add_why(commands)
     _add_vrrp(commands)
     _add_demo(commands)
     return parser
@@ -266,6 +267,18 @@ def _add_top(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     _add_socket(parser)
     parser.add_argument("--interval", type=float, default=1.0, metavar="SECONDS", help="between frames (default: 1)")
     parser.add_argument("--once", action="store_true", help="one frame, measured over one interval, then exit")
+
+
+def _add_why(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = _add(
+        commands,
+        "why",
+        "Say in plain words why a member, pool or listener gets traffic or not: state, since when, what the last check said,"
+        " weight and share, and what keeps clients away.",
+    )
+    parser.add_argument("object", choices=("member", "pool", "listener"), help="what to explain")
+    parser.add_argument("id", metavar="ID", help="its id, as in the configuration and in `amphorad status`")
+    _add_socket(parser)
 
 
 def _add_vrrp(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

@@ -17,6 +17,7 @@ from amphorad.dialects import haproxy
 from amphorad.errors import ConfigError
 from amphorad.status import render
 from amphorad.top import CLEAR, draw_over, render_top
+from amphorad.why import UnknownObject, why_listener, why_member, why_pool
 
 if TYPE_CHECKING:
     import argparse
@@ -54,6 +55,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 return status(options)
             case "top":
                 return top(options)
+            case "why":
+                return why(options)
             case _:
                 from amphorad.demo.run import demo
 
@@ -142,6 +145,18 @@ def top(options: argparse.Namespace) -> ExitCode:
             if options.once:
                 return ExitCode.OK
             before, then = now, at
+
+
+def why(options: argparse.Namespace) -> ExitCode:
+    with Client(_socket_path(options)) as client:
+        found = _load_balancers(client.any_status())
+    explain = {"member": why_member, "pool": why_pool, "listener": why_listener}[options.object]
+    try:
+        print(explain(found, options.id))
+    except UnknownObject as error:
+        print(f"amphorad: {error}", file=sys.stderr)
+        return ExitCode.FAILED
+    return ExitCode.OK
 
 
 def _frame(before: Status | AgentStatus, now: Status | AgentStatus, elapsed_s: float) -> str:

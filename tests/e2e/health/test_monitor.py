@@ -73,6 +73,8 @@ def test_killed_member_costs_no_request_is_down_and_comes_back(tmp_path: Path, m
         answers = [get(port) for _request in range(20)]
         wait_until(lambda: is_down(served, "apple"))
         down = seen(served)["apple"]
+        why = served.command("why", "member", "apple").stdout
+        why_not = served.command("why", "member", "nobody")
         answers += [get(port) for _request in range(10)]
         apple.start()
         wait_until(lambda: not is_down(served, "apple"))
@@ -81,6 +83,9 @@ def test_killed_member_costs_no_request_is_down_and_comes_back(tmp_path: Path, m
         log = wait_until(lambda: served.log if " is UP, " in served.log else None)
 
     assert {status for status, _name in answers} == {200}
+    assert "said L4CON, Layer4 connection problem (Connection refused)" in why
+    assert "gets no new clients: it is DOWN" in why
+    assert (why_not.returncode, "there are: apple, banana" in why_not.stderr) == (6, True)
     assert down["check"]["text"] == "Layer4 connection problem"
     assert down["check"]["info"] == "Connection refused"
     assert names == {"apple", "banana"}

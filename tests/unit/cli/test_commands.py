@@ -24,7 +24,7 @@ def file(tmp_path: Path) -> Path:
     return path
 
 
-@pytest.mark.parametrize("command", ["serve", "check", "apply", "status", "top", "demo"])
+@pytest.mark.parametrize("command", ["serve", "check", "apply", "status", "top", "why", "demo"])
 def test_help_of_every_command_documents_the_exit_codes(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         main([command, "--help"])
