@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from amphorad.model import LoadBalancer, Pool
+    from amphorad.observation import Observation
 
 __all__ = ["Options", "data_plane_arguments", "read_configuration"]
 
@@ -36,6 +37,8 @@ class Options:
         local_peer: this machine's name among the peers of a configuration; None: the one whose address it has.
         namespace: file of the network namespace of listeners, members and health checks; None for this process's own. Needs root.
         user: whom the data plane runs as (see `amphorad.privileges`); None for this process's user. Needs root.
+        observation: eject members that fail sessions, see `amphorad.observation`; None: do not.
+        slow_start_s: how long a member that comes back takes to its full weight; 0: no time.
         survive: the data plane goes on serving when this process dies or leaves, and the next `Supervisor` with this
             `state_dir` adopts it.
     """
@@ -54,6 +57,8 @@ class Options:
     local_peer: str | None = None
     namespace: Path | None = None
     user: str | None = None
+    observation: Observation | None = None
+    slow_start_s: float = 0.0
     survive: bool = False
 
 
@@ -93,5 +98,7 @@ def data_plane_arguments(options: Options, threads: int) -> list[str]:
         "--local-peer": options.local_peer,
         "--namespace": options.namespace,
         "--user": options.user,
+        "--observe": options.observation.text if options.observation is not None else None,
+        "--slow-start": options.slow_start_s or None,
     }
     return arguments + [f"{name}={value}" for name, value in choices.items() if value is not None]

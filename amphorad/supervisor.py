@@ -573,14 +573,14 @@ class Supervisor:
         self._alarms.append(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}")
 
     def _on_transition(self, transition: Transition) -> None:
-        for line in transition.lines:
-            log.warning("%s", line)
+        for line in transition.lines:  # the data plane has sent them to the log targets of the configuration
+            log.info("%s", line)
         self._keep_transition(transition)
 
     def _keep_transition(self, transition: Transition) -> None:
         key = MemberKey(transition.listener_id, transition.pool_id, transition.member_id)
         kept = self._transitions.setdefault(key, collections.deque(maxlen=TRANSITIONS_KEPT))
-        kept.append(TransitionStatus(transition.at, transition.up, transition.reason))
+        kept.append(TransitionStatus(transition.at, transition.up, transition.reason, transition.what))
 
     # --- the admin socket's side ---
 

@@ -20,6 +20,7 @@ from amphorad.agent.ini import MAX_BYTES, Assignment, Assignments, parse
 from amphorad.dialects.haproxy import Escaping
 from amphorad.errors import ConfigError
 from amphorad.model import ReusePolicy
+from amphorad.observation import Observation, ObservationError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -75,6 +76,8 @@ TABLE: Final[dict[tuple[str, str], str]] = {
     ("amphorad", "grace"): "10",  # seconds that open sessions may go on after a stop
     ("amphorad", "minimum_body_rate"): "",  # bytes per second of a request body; empty: the data plane's default
     ("amphorad", "traffic_log"): "",  # datagram socket; empty: the one that the texts name; `none`: no traffic log
+    ("amphorad", "observe"): "",  # NAME=VALUE,... or `on`: eject members that fail sessions; empty: do not
+    ("amphorad", "slow_start"): "0",  # seconds that a member that comes back takes to its full weight
     ("amphorad", "state_dir"): "/run/amphorad",  # runtime files that a reboot may delete
     ("amphorad", "admin_socket"): "",  # empty: admin.sock in state_dir
     ("amphorad", "log_target"): "",  # stderr, syslog or a path; empty: syslog if use_syslog and /dev/log exist
@@ -131,6 +134,8 @@ class AgentSettings:
     grace_s: float
     minimum_body_rate: int | None
     traffic_log: str | None
+    observation: Observation | None
+    slow_start_s: float
     state_dir: Path
     admin_socket: Path
     keepalived_command: str
@@ -203,6 +208,8 @@ def parse_settings(texts: Sequence[tuple[Path, str]]) -> AgentSettings:
         grace_s=_seconds(get("amphorad", "grace"), 0),
         minimum_body_rate=_optional(get("amphorad", "minimum_body_rate"), lambda of: _integer(of, 0, 2**31 - 1)),
         traffic_log=_traffic_log(get("amphorad", "traffic_log")),
+        observation=_optional(get("amphorad", "observe"), _observation),
+        slow_start_s=_seconds(get("amphorad", "slow_start"), 0),
         state_dir=state_dir,
         admin_socket=_optional(get("amphorad", "admin_socket"), _path) or state_dir / "admin.sock",
         keepalived_command=get("amphorad", "keepalived_command").text or "keepalived",
@@ -318,6 +325,13 @@ def _traffic_log(value: Assignment) -> str | None:
     if not value.text:
         return None
     return "" if value.text == "none" else str(_path(value))
+
+
+def _observation(value: Assignment) -> Observation:
+    try:
+        return Observation.parse("" if value.text == "on" else value.text)
+    except ObservationError as error:
+        raise value.refuse(str(error)) from None
 
 
 def _user(value: Assignment) -> str:

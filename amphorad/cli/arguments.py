@@ -11,6 +11,7 @@ import amphorad
 from amphorad import algorithms
 from amphorad.dialects.haproxy import Escaping
 from amphorad.model import ReusePolicy
+from amphorad.observation import Observation, ObservationError
 
 __all__ = ["ExitCode", "build_parser", "default_state_dir"]
 
@@ -72,6 +73,13 @@ def _algorithm(text: str) -> tuple[str | None, str]:
         if name not in known:
             raise argparse.ArgumentTypeError(f"no algorithm {name!r}; there are {', '.join(sorted(known))}")
     return old or None, new
+
+
+def _observation(text: str) -> Observation:
+    try:
+        return Observation.parse(text)
+    except ObservationError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def _rate(text: str) -> int:
@@ -201,6 +209,23 @@ def _add_serve(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "--traffic-log",
         metavar="PATH",
         help='datagram socket for the traffic log, "" for none (default: the one that the file names)',
+    )
+    parser.add_argument(
+        "--observe",
+        type=_observation,
+        nargs="?",
+        const=Observation(),
+        metavar="NAME=VALUE,...",
+        help="eject a member for a while after `connects` (5) failed connections or `errors` (5) bad responses in a row: for"
+        " `eject_s` (30) seconds times its ejections so far, `longest_s` (300) at most, and at most `share` (50) percent of a"
+        " pool; `check` (1): a failed connection has its health monitor check it at once (default: not)",
+    )
+    parser.add_argument(
+        "--slow-start",
+        type=_seconds,
+        default=0.0,
+        metavar="SECONDS",
+        help="a member that comes back reaches its full weight after that time (default: 0, at once)",
     )
     parser.add_argument(
         "--free-bind",

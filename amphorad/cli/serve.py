@@ -56,6 +56,8 @@ def serve(arguments: argparse.Namespace) -> ExitCode:
         traffic_log=arguments.traffic_log,
         free_bind=arguments.free_bind,
         local_peer=arguments.local_peer,
+        observation=arguments.observe,
+        slow_start_s=arguments.slow_start,
         survive=arguments.survive,
     )
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:

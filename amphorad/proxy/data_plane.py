@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from amphorad.board import Board, BoardFull, Kind, LastCheck, MemberState
 from amphorad.errors import ConfigError
 from amphorad.model import Algorithm, AppCookie, HttpCookie, L7RuleType, Mode, ProxyProtocol, ReusePolicy, SourceIp
+from amphorad.proxy.admin_log import AdminLog
 from amphorad.proxy.engine.engine import (
     APP_COOKIE,
     COOKIE_LIMIT_BYTES,
@@ -33,22 +34,25 @@ from amphorad.proxy.engine.stick_table import Table, table_bytes
 from amphorad.proxy.listener_tls import build_context, expiry_alarms, files_of
 from amphorad.proxy.log_format import FACILITIES, LogFormatError, parse
 from amphorad.proxy.policy import compile_policies, policy_pool_ids
+from amphorad.proxy.standing import MemberKey, Standing, choose_usable
 from amphorad.proxy.tls.context import rotate_ticket_keys
 from amphorad.proxy.tls.facts import CERTIFICATE_FACTS
 from amphorad.proxy.wire.log_line import LogProgram
+from amphorad.slow_start import scaled_weights
 from amphorad.stick_tables import KIND_ADDRESS, KIND_STRING, Shape, TableSpace
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from amphorad.model import Bind, L7Policy, Listener, ListenerTls, LoadBalancer, Member, Pool
+    from amphorad.observation import Observation
+    from amphorad.proxy.standing import StandingChange
     from amphorad.proxy.tls.context import ServerContext
     from amphorad.proxy.wire.matcher import PolicyProgram
 
 __all__ = ["DataPlane", "Settings"]
 
 PoolKey = tuple[str, str]
-MemberKey = tuple[str, str, str, str, int]  # listener, pool, member, address, port
 
 INSERTION_LIMIT_BYTES = 1536  # what the engine's buffer for inserted lines has room for, less X-Forwarded-For and Host
 WEIGHT_LIMIT = 256
@@ -76,6 +80,8 @@ class Settings:
         linger_s: how long a client may take to close after a last answer.
         splice_after: long reads in a row after which a TCP direction is spliced; 255 for never.
         log_socket: traffic log socket that replaces the one in the file; "" for no traffic log.
+        observation: how members are observed; None: they are not.
+        slow_start_s: how long a member that comes back takes to its full weight; 0: no time.
     """
 
     reuse: ReusePolicy = ReusePolicy.RETRY
@@ -84,6 +90,8 @@ class Settings:
     linger_s: float = 2.0
     splice_after: int = 4
     log_socket: str | None = None
+    observation: Observation | None = None
+    slow_start_s: float = 0.0
 
 
 class _TrafficLogSocket:
@@ -133,6 +141,10 @@ class DataPlane:
     Args:
         board: where counters and state live; it must have rows for `threads`, and be open until `stop` has returned.
         threads: engine threads, 1 to 64.
+
+    Attributes:
+        admin_log: to the log targets of the configuration.
+        trouble: with `Settings.observation` a descriptor, else -1. When it is readable, `look_at_trouble` has something to see.
     """
 
     def __init__(self, board: Board, *, threads: int, settings: Settings) -> None:
@@ -160,6 +172,7 @@ class DataPlane:
         self._leaving: list[_Departure | PoolRuntime | MemberRuntime] = []
         self._programs: dict[str, LogProgram] = {}
         self._log_socket = _TrafficLogSocket()
+        self.admin_log = AdminLog()
         self._alarms: list[str] = []
         self._seen_accept_failures = 0
         self._seen_log_drops = 0
@@ -167,6 +180,11 @@ class DataPlane:
         self._overruns: dict[tuple[str, str], _Overruns] = {}
         self._tls: dict[str, _Tls] = {}
         self._tickets_at = time.monotonic()
+        self._standing = Standing(settings.observation, settings.slow_start_s)
+        self.trouble = -1
+        if (rules := settings.observation) is not None:
+            self.trouble = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+            self._engine.observe(rules.connects, rules.errors, rules.check, self.trouble)
 
     def start(self) -> None:
         self._engine.start()
@@ -204,6 +222,10 @@ class DataPlane:
             raise ConfigError(str(error)) from error
         log_socket, replaced_log_socket = self._log_socket.use(log_path)
         self._engine.set_log_socket(log_socket)
+        # With `no log` HAProxy tells nobody of members; here the administrator's target, the one with a severity, still hears.
+        logs = any(listener.log_format is not None for listener in load_balancer.listeners)
+        targets = [target for target in load_balancer.log_targets if logs or target.minimum_severity is not None]
+        self.admin_log.use(targets, self._settings.log_socket)
         self._engine.retire(replaced_log_socket)
         self._engine.set_session_limit(load_balancer.connection_limit)
         self._publish(load_balancer, prepared, sockets)
@@ -240,6 +262,7 @@ class DataPlane:
         self._tls = new.contexts
         self._overruns = {key: seen for key, seen in self._overruns.items() if key[0] in new.policies}
         self._health = {key: up for key, up in self._health.items() if key in new.checked_ids}
+        self._standing.keep(self._members)
         self._release_unused_slots()
         self._release_unused_tables()
 
@@ -329,9 +352,10 @@ class DataPlane:
             KeyError: there is no such member.
         """
         pool = self._find_pool(listener_id, pool_id)
-        if not any(member.id == member_id for member in pool.members):
+        member = next((member for member in pool.members if member.id == member_id), None)
+        if member is None:
             raise KeyError(member_id)
-        self._health[listener_id, pool_id, member_id] = up
+        self._take_verdict(listener_id, pool, member, up)
         self._publish_health(listener_id, pool)
 
     def set_members_up(self, verdicts: Mapping[tuple[str, str, str], bool]) -> None:
@@ -342,9 +366,67 @@ class DataPlane:
         for listener_id, pool_id in {key[:2] for key in verdicts}:
             with contextlib.suppress(KeyError):
                 pool = self._find_pool(listener_id, pool_id)
-                keys = [(listener_id, pool_id, member.id) for member in pool.members]
-                self._health |= {key: verdicts[key] for key in keys if key in verdicts}
+                for member in pool.members:
+                    up = verdicts.get((listener_id, pool_id, member.id))
+                    if up is not None:
+                        self._take_verdict(listener_id, pool, member, up)
                 self._publish_health(listener_id, pool)
+
+    def _take_verdict(self, listener_id: str, pool: Pool, member: Member, up: bool) -> None:
+        identity = (listener_id, pool.id, member.id)
+        key = (*identity, member.address, member.port)
+        if not up:
+            self._standing.went_down(key)
+        elif self._health.get(identity) is False:
+            self._standing.recovered(key, time.monotonic())
+        self._health[identity] = up
+
+    # --- observation ---
+
+    def look_at_trouble(self, now: float) -> list[tuple[str, str, str]]:
+        """Ejects members that have failed too often in a row. Returns those that failed and are up: worth a check.
+
+        It costs less than a microsecond for each member, so it should not be called more than a hundred times a second.
+        """
+        self._engine.rearm()
+        rules = self._settings.observation
+        failing: list[tuple[str, str, str]] = []
+        changed: dict[PoolKey, Pool] = {}
+        if rules is None or self._load_balancer is None:
+            return failing
+        for listener in self._load_balancer.listeners:
+            for pool in listener.pools:
+                for member in pool.members:
+                    key = (listener.id, pool.id, member.id, member.address, member.port)
+                    runtime = self._members[key]
+                    failures = runtime.failures
+                    if failures == (0, 0):
+                        continue
+                    if failures[0] and rules.check and self._health.get(key[:3], True):
+                        failing.append(key[:3])
+                    if self._standing.judge(key, runtime, self._count_fit(listener.id, pool, member), now):
+                        changed[key[:2]] = pool
+        for (listener_id, _pool_id), pool in changed.items():
+            self._publish_health(listener_id, pool)
+        return failing
+
+    def _count_fit(self, listener_id: str, pool: Pool, like: Member) -> int:
+        """Members of the pool that could serve in the place of this one, itself included."""
+        return sum(
+            member.backup == like.backup and self._state(listener_id, pool, member) in _USABLE
+            for member in pool.members
+        )
+
+    def _pass_time(self) -> None:
+        """Ends ejections, and goes on with slow starts."""
+        changed = {key[:2] for key in self._standing.pass_time(time.monotonic())}
+        for listener_id, pool_id in changed:
+            with contextlib.suppress(KeyError):
+                self._publish_health(listener_id, self._find_pool(listener_id, pool_id))
+
+    def standing_changes(self) -> list[StandingChange]:
+        """Ejections that have begun or ended, each once."""
+        return self._standing.changes()
 
     def _publish_health(self, listener_id: str, pool: Pool) -> None:
         runtime = self._pools[listener_id, pool.id]
@@ -375,17 +457,21 @@ class DataPlane:
         self, listener_id: str, pool: Pool, runtime: PoolRuntime, members: dict[MemberKey, MemberRuntime]
     ) -> View:
         """The pool as the engine sees it now. Backups are used only when nothing else is, and then all of them."""
-        runtimes = [members[listener_id, pool.id, member.id, member.address, member.port] for member in pool.members]
+        keys = [(listener_id, pool.id, member.id, member.address, member.port) for member in pool.members]
+        runtimes = [members[key] for key in keys]
         states = [self._state(listener_id, pool, member) for member in pool.members]
+        ejected = [self._standing.is_ejected(key) for key in keys]
         fit = [state in _USABLE for state in states]
-        usable = [place for place, member in enumerate(pool.members) if fit[place] and not member.backup]
-        if not usable:
-            usable = [place for place in range(len(pool.members)) if fit[place]]
+        usable = choose_usable(fit, [member.backup for member in pool.members], ejected)
+        weights = scaled_weights(
+            [pool.members[place].weight for place in usable],
+            [self._standing.percent(keys[place], str(pool.algorithm)) for place in usable],
+        )
         view = View(
             pool.id,
             runtimes,
             usable,
-            [pool.members[place].weight for place in usable],
+            weights,
             runtime,
             algorithm=str(pool.algorithm),
             is_http=pool.mode is Mode.HTTP,
@@ -398,7 +484,7 @@ class DataPlane:
             timeout_connect_ms=_milliseconds(pool.timeout_connect_s),
             timeout_member_ms=_milliseconds(pool.timeout_member_s),
         )
-        sticks = [state in _STICKS for state in states]
+        sticks = [state in _STICKS and not out for state, out in zip(states, ejected, strict=True)]
         key = (listener_id, pool.id)
         match pool.persistence:
             case HttpCookie(name=name):
@@ -414,10 +500,15 @@ class DataPlane:
 
     def _show_states(self, listener_id: str, pool: Pool, members: dict[MemberKey, MemberRuntime]) -> None:
         """Puts states and weights where status and retries look; with the view, not before it is published."""
+        now, wall = time.monotonic(), time.time()
         for member in pool.members:
             state = self._state(listener_id, pool, member)
-            runtime = members[listener_id, pool.id, member.id, member.address, member.port]
-            runtime.show(state, member.weight, state in _USABLE, state in _STICKS)
+            key = (listener_id, pool.id, member.id, member.address, member.port)
+            runtime = members[key]
+            stays = not self._standing.is_ejected(key)
+            runtime.show(state, member.weight, state in _USABLE and stays, state in _STICKS and stays)
+            exclusion = self._standing.exclusion(key, str(pool.algorithm), now, wall)
+            self._board.show_exclusion(runtime.slot_number, exclusion)
             if not _is_checked(member):
                 self._board.show_check(runtime.slot_number, None)
 
@@ -491,6 +582,7 @@ class DataPlane:
             self._release_unused_tables()
         for member in self._members.values():
             member.count_idle()
+        self._pass_time()
         self._watch(now)
 
     def _watch_tls(self, now: float) -> None:
@@ -515,6 +607,8 @@ class DataPlane:
             alarm = self._log_socket.connect()
             if alarm is not None:
                 self._alarms.append(f"{alarm} ({drops} lines dropped so far)")
+        self.admin_log.flush()
+        self._alarms += self.admin_log.alarms()
         self._watch_overruns(now)
         self._watch_tls(now)
 
@@ -550,7 +644,11 @@ class DataPlane:
         self._engine.stop(members)
         for descriptor in descriptors:
             os.close(descriptor)
+        if self.trouble >= 0:
+            os.close(self.trouble)
+            self.trouble = -1
         self._log_socket.close()
+        self.admin_log.close()
 
 
 @dataclass(frozen=True, slots=True)

@@ -52,8 +52,10 @@ from amphorad.messages import (
 )
 from amphorad.model import ReusePolicy
 from amphorad.namespace_entry import enter
+from amphorad.observation import Observation
 from amphorad.plan import MemberKey
 from amphorad.privileges import drop_to, set_name
+from amphorad.proxy.admin_log import Severity
 from amphorad.proxy.data_plane import DataPlane, Settings
 from amphorad.proxy.peers.exchange import PeerExchange
 
@@ -66,6 +68,7 @@ if TYPE_CHECKING:
 __all__ = ["ControlLoop", "Survival", "main"]
 
 MAINTENANCE_S = 0.1
+TROUBLE_GAP_S = 0.01  # between two looks at failing members
 PULSE_EVERY = 5  # rounds of maintenance
 PULSE_AT_LEAST_EVERY = 20  # also when nothing has changed
 UNTOLD_LIMIT = 4096  # alarms, and transitions, that wait for a supervisor; the oldest are forgotten
@@ -121,6 +124,7 @@ class ControlLoop:
         self._survival = survival
         self._survive = survival is not None
         self._in_force: Apply | None = None
+        self._look: asyncio.TimerHandle | None = None
 
     async def run(self) -> None:
         """Serves until a Stop message, or the end of the control socket unless it survives that, and then until the
@@ -129,6 +133,8 @@ class ControlLoop:
         grace_s = self._grace_s
         self._monitors = monitors = self._start_monitors()
         self._peers = peers = PeerExchange(self._plane.tables, self._alarms.append, self._local_peer)
+        if self._plane.trouble >= 0:
+            asyncio.get_running_loop().add_reader(self._plane.trouble, self._on_trouble)
         try:
             grace_s = await self._obey(self._channel)
         except (Closed, MessageError):
@@ -138,6 +144,10 @@ class ControlLoop:
                 self._survival.socket.close()
             maintenance.cancel()
             await asyncio.gather(maintenance, return_exceptions=True)
+            if self._plane.trouble >= 0:
+                asyncio.get_running_loop().remove_reader(self._plane.trouble)
+            if self._look is not None:
+                self._look.cancel()
             await monitors.close()
             await peers.close()
             self._verdicts.clear()
@@ -233,12 +243,45 @@ class ControlLoop:
         pool_line = verdict.pool_log_line
         lines = (verdict.log_line,) if pool_line is None else (verdict.log_line, pool_line)
         reason = verdict.result.text if verdict.result is not None else verdict.reason
-        self._transitions.append(Transition(*key, verdict.up, time.time(), reason, lines))
+        at = time.time()
+        self._transitions.append(Transition(*key, verdict.up, at, reason, lines))
+        self._plane.admin_log.write(Severity.NOTICE if verdict.up else Severity.ALERT, verdict.log_line, at)
+        if pool_line is not None:
+            self._plane.admin_log.write(Severity.EMERG, pool_line, at)
 
     def _carry_out_verdicts(self) -> None:
         verdicts, self._verdicts = self._verdicts, {}
         if verdicts:
             self._plane.set_members_up(verdicts)
+
+    # --- observation ---
+
+    def _on_trouble(self) -> None:
+        """Members fail sessions; those that still do soon afterwards are looked at together."""
+        with contextlib.suppress(BlockingIOError):
+            os.eventfd_read(self._plane.trouble)
+        if self._look is None:
+            self._look = asyncio.get_running_loop().call_later(TROUBLE_GAP_S, self._look_at_trouble)
+
+    def _look_at_trouble(self) -> None:
+        self._look = None
+        failing = self._plane.look_at_trouble(asyncio.get_running_loop().time())
+        if self._monitors is not None:
+            for names in failing:
+                self._monitors.nudge(MemberKey(*names))
+        self._report_standing()
+
+    def _report_standing(self) -> None:
+        """Ejections and returns, to the supervisor and the admin log."""
+        for change in self._plane.standing_changes():
+            listener_id, pool_id, member_id = change.member
+            what = "ejected" if change.ejected else "returned"
+            line = f"Server {pool_id}:{listener_id}/{member_id} is {what}, reason: {change.reason}."
+            at = time.time()
+            self._transitions.append(
+                Transition(*change.member, not change.ejected, at, change.reason, (line,), what=what)
+            )
+            self._plane.admin_log.write(Severity.WARNING if change.ejected else Severity.NOTICE, line, at)
 
     def _on_check(self, key: MemberKey, health: MemberHealth) -> None:
         last = health.last
@@ -287,6 +330,7 @@ class ControlLoop:
         loop = asyncio.get_running_loop()
         while True:
             self._plane.maintain(loop.time())
+            self._report_standing()
             self._alarms.extend(self._plane.alarms())
             await asyncio.sleep(MAINTENANCE_S)
 
@@ -326,6 +370,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--minimum-body-rate", type=int, default=Settings().minimum_body_rate)
     parser.add_argument("--traffic-log", default=None)
     parser.add_argument("--local-peer", default=None)
+    parser.add_argument("--observe", type=Observation.parse, help="see amphorad.observation")
+    parser.add_argument("--slow-start", type=float, default=0.0, help="seconds")
     parser.add_argument("--namespace", type=Path, help="network namespace to enter")
     parser.add_argument("--user", help="to become, once nothing needs root any more")
     options = parser.parse_args(arguments)
@@ -377,7 +423,11 @@ async def _serve(options: argparse.Namespace, control: socket.socket) -> None:
     channel = Channel(control)
     board = Board.attach(options.board)
     settings = Settings(
-        reuse=options.http_reuse, minimum_body_rate=options.minimum_body_rate, log_socket=options.traffic_log
+        reuse=options.http_reuse,
+        minimum_body_rate=options.minimum_body_rate,
+        log_socket=options.traffic_log,
+        observation=options.observe,
+        slow_start_s=options.slow_start,
     )
     plane = DataPlane(board, threads=options.threads, settings=settings)
     try:

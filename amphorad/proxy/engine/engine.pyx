@@ -133,6 +133,15 @@ cdef class MemberRuntime(Runtime):
         put_u32(&self.member.usable, 0)
         put_u32(&self.member.sticks, 0)
 
+    @property
+    def failures(self) -> tuple[int, int]:
+        """Failed connections and bad responses in a row."""
+        return peek_u32(&self.slot.connect_failures), peek_u32(&self.slot.bad_responses)
+
+    def forget_failures(self) -> None:
+        put_u32(&self.slot.connect_failures, 0)
+        put_u32(&self.slot.bad_responses, 0)
+
     def count_idle(self) -> None:
         """Puts the number of idle connections on the board."""
         cdef uint32_t index
@@ -469,6 +478,7 @@ cdef class Engine:
         self.shared.linger_ms = <uint32_t>(linger_s * 1000)
         self.shared.splice_after = splice_after
         self.shared.log_socket = -1
+        self.shared.trouble_fd = -1
         self.runners = []
         self.retired = []
         for index in range(thread_count):
@@ -498,6 +508,24 @@ cdef class Engine:
     def _run(self, uint32_t index) -> None:
         with nogil:
             thread_run(&self.threads[index])
+
+    def observe(self, uint32_t connects, uint32_t errors, bint checks, int trouble_fd) -> None:
+        """From now on failures of members in a row are counted; before `start`.
+
+        Args:
+            connects, errors: when a count of failed connections, or of bad responses, reaches it, `trouble_fd` becomes readable; 0: never.
+            checks: every failed connection makes it readable.
+            trouble_fd: an eventfd, which stays the caller's.
+        """
+        self.shared.connect_failures_limit = connects
+        self.shared.bad_responses_limit = errors
+        self.shared.checks_failures = checks
+        self.shared.trouble_fd = trouble_fd
+        self.shared.observes = 1
+
+    def rearm(self) -> None:
+        """Trouble is told again from now on; before it is looked at."""
+        store_u32(&self.shared.trouble, 0)
 
     def set_session_limit(self, int64_t limit) -> None:
         put_i64(&self.shared.session_limit, limit)

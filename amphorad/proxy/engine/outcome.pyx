@@ -14,6 +14,7 @@ from amphorad.proxy.engine.board cimport (
 from amphorad.proxy.engine.conn cimport BROKEN, conn_finish, conn_receive, conn_write
 from amphorad.proxy.engine.member_conn cimport member_conn_close, member_conn_give_idle, member_conn_keep, member_conns_close_kept
 from amphorad.proxy.engine.memory cimport block_give, timer_set
+from amphorad.proxy.engine.observation cimport observe_response
 from amphorad.proxy.engine.request cimport request_send
 from amphorad.proxy.engine.runtime cimport (
     CLIENT_CLOSES, COMPOSE_BYTES, CONNECTING, EXCHANGE, FAILED, KEEP_CLIENT, LINGERING, MEMBER_KEEPS, MEMBER_STOPPED_READING, READABLE, REPLAYABLE, REQUEST_DONE,
@@ -68,6 +69,7 @@ cdef void count_exchange(Session *session) noexcept nogil:
     if session.member != NULL:
         member_row(session).counters[counter] += 1
         member_row(session).buckets[bucket] += 1
+        observe_response(session)
 
 
 cdef int finish(Session *session) noexcept nogil:

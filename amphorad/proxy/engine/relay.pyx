@@ -13,6 +13,7 @@ from amphorad.proxy.engine.conn cimport (
     BROKEN, END_OF_STREAM, WOULD_BLOCK, conn_finish, conn_flush, conn_queue, conn_receive, conn_splice, conn_write,
 )
 from amphorad.proxy.engine.member_conn cimport member_conn_error
+from amphorad.proxy.engine.observation cimport observe_connect
 from amphorad.proxy.engine.memory cimport block_data, block_give, timer_set
 from amphorad.proxy.engine.persistence cimport persistence_store
 from amphorad.proxy.engine.runtime cimport (
@@ -237,6 +238,7 @@ cdef void member_ready(Conn *conn) noexcept nogil:
     if member_conn_error(member_conn) != 0:
         proceed(session, session_retry(session, &TCP_MEMBER))
         return
+    observe_connect(session, 0)
     if session.log != NULL:
         session.log.connected_us = session.client.thread.now_us
     relay_start(session)

@@ -333,6 +333,12 @@ cdef struct Shared:             # what all threads of an engine see
     Member **dropped            # ends with NULL: removed members, whose idle connections the next sweep closes
     int32_t log_socket
     uint64_t log_drops
+    uint32_t observes           # members are observed, see `observation.pxd`
+    uint32_t connect_failures_limit     # in a row; 0 = none
+    uint32_t bad_responses_limit
+    uint32_t checks_failures    # every failed connection is told
+    uint32_t trouble            # told, and not looked at yet
+    int32_t trouble_fd          # an eventfd that the main thread watches; -1: nobody does
 
 cdef struct Thread:
     Shared *shared
