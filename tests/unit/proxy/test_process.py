@@ -15,6 +15,7 @@ from amphorad.proxy.process import ControlLoop
 
 if TYPE_CHECKING:
     from amphorad.proxy.data_plane import DataPlane
+    from amphorad.proxy.standing import StandingChange
 
 BALANCER = LoadBalancer(id="lb")
 
@@ -23,6 +24,7 @@ class Plane:
     """Records what it is told; a scripted stand-in for the engine."""
 
     tables: tuple[()] = ()  # no stick tables
+    trouble = -1  # members are not observed
 
     def __init__(self) -> None:
         self.applied: list[tuple[LoadBalancer, list[tuple[str, Bind]]]] = []
@@ -40,6 +42,9 @@ class Plane:
 
     def known_health(self) -> dict[tuple[str, str, str], bool]:
         return {}
+
+    def standing_changes(self) -> list[StandingChange]:
+        return []
 
     def maintain(self, now: float) -> None:
         self.maintained.set()
