@@ -14,8 +14,9 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from amphorad.board import Board, BoardFull, Kind, LastCheck, MemberState
+from amphorad.board import Board, BoardFull, Kind, LastCheck
 from amphorad.errors import ConfigError
+from amphorad.extras import Extras
 from amphorad.model import Algorithm, AppCookie, HttpCookie, L7RuleType, Mode, ProxyProtocol, ReusePolicy, SourceIp
 from amphorad.proxy.engine.engine import (
     APP_COOKIE,
@@ -32,6 +33,7 @@ from amphorad.proxy.engine.engine import (
 from amphorad.proxy.engine.stick_table import Table, table_bytes
 from amphorad.proxy.listener_tls import build_context, expiry_alarms, files_of
 from amphorad.proxy.log_format import FACILITIES, LogFormatError, parse
+from amphorad.proxy.member_states import STICKS, USABLE, MemberStates
 from amphorad.proxy.policy import compile_policies, policy_pool_ids
 from amphorad.proxy.tls.context import rotate_ticket_keys
 from amphorad.proxy.tls.facts import CERTIFICATE_FACTS
@@ -42,6 +44,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from amphorad.model import Bind, L7Policy, Listener, ListenerTls, LoadBalancer, Member, Pool
+    from amphorad.proxy.member_states import Ejection, MemberId, PoolId
     from amphorad.proxy.tls.context import ServerContext
     from amphorad.proxy.wire.matcher import PolicyProgram
 
@@ -59,8 +62,6 @@ OVERRUN_ALARM_INTERVAL_S = 60.0  # at most one alarm of a rule in that time
 _REUSE = {ReusePolicy.NEVER: 0, ReusePolicy.SAFE: 1, ReusePolicy.RETRY: 2}
 _PROXY_VERSIONS = {None: 0, ProxyProtocol.V1: 1, ProxyProtocol.V2: 2}
 _CERTIFICATE_RULES = {L7RuleType.SSL_CONN_HAS_CERT, L7RuleType.SSL_VERIFY_RESULT, L7RuleType.SSL_DN_FIELD}
-_USABLE = (MemberState.UP, MemberState.NO_CHECK)
-_STICKS = (MemberState.UP, MemberState.NO_CHECK, MemberState.DRAIN)  # usable for the clients that are its own
 _LOG_TAG = b"haproxy"  # log pipelines of Octavia deployments select on it (Octavia contract section 4.13)
 
 
@@ -76,6 +77,7 @@ class Settings:
         linger_s: how long a client may take to close after a last answer.
         splice_after: long reads in a row after which a TCP direction is spliced; 255 for never.
         log_socket: traffic log socket that replaces the one in the file; "" for no traffic log.
+        extras: what goes beyond the controller's configuration.
     """
 
     reuse: ReusePolicy = ReusePolicy.RETRY
@@ -84,6 +86,7 @@ class Settings:
     linger_s: float = 2.0
     splice_after: int = 4
     log_socket: str | None = None
+    extras: Extras = Extras()  # noqa: RUF009, frozen
 
 
 class _TrafficLogSocket:
@@ -156,7 +159,10 @@ class DataPlane:
         self._binds: dict[tuple[str, Bind], int] = {}
         self._pools: dict[PoolKey, PoolRuntime] = {}
         self._members: dict[MemberKey, MemberRuntime] = {}
-        self._health = _health_on(board)
+        self._states = MemberStates(settings.extras, _health_on(board))
+        self._seen_member_failures = 0
+        self._ejections: list[Ejection] = []
+        self._failing: list[MemberId] = []
         self._leaving: list[_Departure | PoolRuntime | MemberRuntime] = []
         self._programs: dict[str, LogProgram] = {}
         self._log_socket = _TrafficLogSocket()
@@ -239,7 +245,8 @@ class DataPlane:
                 self._alarms += expiry_alarms(listener_id, tls.context)
         self._tls = new.contexts
         self._overruns = {key: seen for key, seen in self._overruns.items() if key[0] in new.policies}
-        self._health = {key: up for key, up in self._health.items() if key in new.checked_ids}
+        self._states.keep_health(new.checked_ids)
+        self._states.keep({key[:3] for key in new.members})
         self._release_unused_slots()
         self._release_unused_tables()
 
@@ -314,7 +321,7 @@ class DataPlane:
     def known_health(self) -> dict[tuple[str, str, str], bool]:
         """Members that a health monitor said something of, and whether they are up. Before the first apply: what the
         data plane before this one left on the board."""
-        return dict(self._health)
+        return self._states.health
 
     def show_check(self, listener_id: str, pool_id: str, member_id: str, check: LastCheck) -> None:
         """Puts a health check on the board."""
@@ -331,8 +338,8 @@ class DataPlane:
         pool = self._find_pool(listener_id, pool_id)
         if not any(member.id == member_id for member in pool.members):
             raise KeyError(member_id)
-        self._health[listener_id, pool_id, member_id] = up
-        self._publish_health(listener_id, pool)
+        self._states.set_health((listener_id, pool_id, member_id), up, time.monotonic())
+        self._publish_states(listener_id, pool)
 
     def set_members_up(self, verdicts: Mapping[tuple[str, str, str], bool]) -> None:
         """Many verdicts at once, by (listener id, pool id, member id): each pool gets one new table, not one per member.
@@ -342,11 +349,14 @@ class DataPlane:
         for listener_id, pool_id in {key[:2] for key in verdicts}:
             with contextlib.suppress(KeyError):
                 pool = self._find_pool(listener_id, pool_id)
-                keys = [(listener_id, pool_id, member.id) for member in pool.members]
-                self._health |= {key: verdicts[key] for key in keys if key in verdicts}
-                self._publish_health(listener_id, pool)
+                now = time.monotonic()
+                for member in pool.members:
+                    key = (listener_id, pool_id, member.id)
+                    if key in verdicts:
+                        self._states.set_health(key, verdicts[key], now)
+                self._publish_states(listener_id, pool)
 
-    def _publish_health(self, listener_id: str, pool: Pool) -> None:
+    def _publish_states(self, listener_id: str, pool: Pool) -> None:
         runtime = self._pools[listener_id, pool.id]
         replaced = runtime.view
         runtime.publish(self._view(listener_id, pool, runtime, self._members))
@@ -361,31 +371,18 @@ class DataPlane:
                         return pool
         raise KeyError((listener_id, pool_id))
 
-    def _state(self, listener_id: str, pool: Pool, member: Member) -> MemberState:
-        if not member.admin_state_up:
-            return MemberState.MAINT
-        up = self._health.get((listener_id, pool.id, member.id), True)
-        if member.checked and not up:
-            return MemberState.DOWN
-        if member.weight == 0:
-            return MemberState.DRAIN
-        return MemberState.UP if member.checked else MemberState.NO_CHECK
-
     def _view(
         self, listener_id: str, pool: Pool, runtime: PoolRuntime, members: dict[MemberKey, MemberRuntime]
     ) -> View:
-        """The pool as the engine sees it now. Backups are used only when nothing else is, and then all of them."""
-        runtimes = [members[listener_id, pool.id, member.id, member.address, member.port] for member in pool.members]
-        states = [self._state(listener_id, pool, member) for member in pool.members]
-        fit = [state in _USABLE for state in states]
-        usable = [place for place, member in enumerate(pool.members) if fit[place] and not member.backup]
-        if not usable:
-            usable = [place for place in range(len(pool.members)) if fit[place]]
+        """The pool as the engine sees it now."""
+        key = (listener_id, pool.id)
+        runtimes = [members[*key, member.id, member.address, member.port] for member in pool.members]
+        usable = self._states.usable(key, pool)
         view = View(
             pool.id,
             runtimes,
             usable,
-            [pool.members[place].weight for place in usable],
+            self._states.weights(key, pool, usable, time.monotonic()),
             runtime,
             algorithm=str(pool.algorithm),
             is_http=pool.mode is Mode.HTTP,
@@ -398,8 +395,7 @@ class DataPlane:
             timeout_connect_ms=_milliseconds(pool.timeout_connect_s),
             timeout_member_ms=_milliseconds(pool.timeout_member_s),
         )
-        sticks = [state in _STICKS for state in states]
-        key = (listener_id, pool.id)
+        sticks = [self._states.state(key, member) in STICKS for member in pool.members]
         match pool.persistence:
             case HttpCookie(name=name):
                 cookies = [(member.cookie or "").encode() for member in pool.members]
@@ -415,9 +411,9 @@ class DataPlane:
     def _show_states(self, listener_id: str, pool: Pool, members: dict[MemberKey, MemberRuntime]) -> None:
         """Puts states and weights where status and retries look; with the view, not before it is published."""
         for member in pool.members:
-            state = self._state(listener_id, pool, member)
+            state = self._states.state((listener_id, pool.id), member)
             runtime = members[listener_id, pool.id, member.id, member.address, member.port]
-            runtime.show(state, member.weight, state in _USABLE, state in _STICKS)
+            runtime.show(state, member.weight, state in USABLE, state in STICKS)
             if not _is_checked(member):
                 self._board.show_check(runtime.slot_number, None)
 
@@ -491,7 +487,59 @@ class DataPlane:
             self._release_unused_tables()
         for member in self._members.values():
             member.count_idle()
+        self._watch_members(now)
         self._watch(now)
+
+    def _watch_members(self, now: float) -> None:
+        """Ejects members whose connections or answers fail, lets them in again, and raises weights step by step."""
+        returned, changed = self._states.step(now)
+        self._ejections += returned
+        failures = self._engine.member_failures
+        if failures != self._seen_member_failures:
+            self._seen_member_failures = failures
+            changed |= self._observe(now)
+        for key in changed:
+            with contextlib.suppress(KeyError):
+                self._publish_states(key[0], self._find_pool(*key))
+
+    def _observe(self, now: float) -> set[PoolId]:
+        """Looks at what has failed; returns the pools that have lost a member."""
+        found: dict[PoolId, dict[str, tuple[int, int]]] = {}
+        for (listener_id, pool_id, member_id, _address, _port), runtime in self._members.items():
+            failures = runtime.failures()
+            if any(failures):
+                found.setdefault((listener_id, pool_id), {})[member_id] = failures
+                if failures[0]:
+                    self._failing.append((listener_id, pool_id, member_id))
+        changed = set()
+        for key, of_members in found.items():
+            for ejection in self._states.observe(key, self._find_pool(*key), of_members, now):
+                self._ejections.append(ejection)
+                changed.add(key)
+                for identity, runtime in self._members.items():
+                    if identity[:3] == ejection.member:
+                        runtime.forgive()
+        return changed
+
+    def take_ejections(self) -> list[tuple[Ejection, tuple[int, int]]]:
+        """Members that were ejected or have come back since the last call, and how many active and backup members their
+        pools have left."""
+        ejections, self._ejections = self._ejections, []
+        return [(ejection, self._count(*ejection.member[:2])) for ejection in ejections]
+
+    def take_failing(self) -> list[MemberId]:
+        """Members to which a connection has failed since the last call."""
+        failing, self._failing = self._failing, []
+        return failing
+
+    def _count(self, listener_id: str, pool_id: str) -> tuple[int, int]:
+        try:
+            pool = self._find_pool(listener_id, pool_id)
+        except KeyError:  # removed meanwhile
+            return 0, 0
+        usable = [member for member in pool.members if self._states.state((listener_id, pool_id), member) in USABLE]
+        backups = sum(member.backup for member in usable)
+        return len(usable) - backups, backups
 
     def _watch_tls(self, now: float) -> None:
         """Renews ticket keys, and tells of failed handshakes: each listener once a minute at most."""

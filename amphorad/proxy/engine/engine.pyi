@@ -36,6 +36,12 @@ class MemberRuntime(Runtime):
     def count_idle(self) -> None:
         """Puts the number of idle connections on the board."""
 
+    def failures(self) -> tuple[int, int]:
+        """Connections, and answers, that have failed in a row."""
+
+    def forgive(self) -> None:
+        """The rows of failures begin again."""
+
     @property
     def in_flight(self) -> int: ...
 
@@ -187,6 +193,10 @@ class Engine:
 
     @property
     def sessions(self) -> int: ...
+    @property
+    def member_failures(self) -> int:
+        """Failed connections and answers of all members so far."""
+
     @property
     def accept_failures(self) -> int: ...
     @property

@@ -141,6 +141,15 @@ cdef class MemberRuntime(Runtime):
             total += peek_u32(&self.per_thread[index].idle_count)
         self.slot.idle = total
 
+    def failures(self) -> tuple[int, int]:
+        """Connections, and answers, that have failed in a row."""
+        return load_i64(&self.member.connect_failures), load_i64(&self.member.answer_failures)
+
+    def forgive(self) -> None:
+        """The rows of failures begin again."""
+        put_i64(&self.member.connect_failures, 0)
+        put_i64(&self.member.answer_failures, 0)
+
     @property
     def in_flight(self) -> int:
         return load_i64(&self.slot.load.in_flight)
@@ -566,6 +575,11 @@ cdef class Engine:
     @property
     def sessions(self) -> int:
         return load_i64(&self.shared.sessions)
+
+    @property
+    def member_failures(self) -> int:
+        """Failed connections and answers of all members so far."""
+        return load_i64(&self.shared.member_failures)
 
     @property
     def accept_failures(self) -> int:

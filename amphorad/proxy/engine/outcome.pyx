@@ -14,6 +14,7 @@ from amphorad.proxy.engine.board cimport (
 from amphorad.proxy.engine.conn cimport BROKEN, conn_finish, conn_receive, conn_write
 from amphorad.proxy.engine.member_conn cimport member_conn_close, member_conn_give_idle, member_conn_keep, member_conns_close_kept
 from amphorad.proxy.engine.memory cimport block_give, timer_set
+from amphorad.proxy.engine.observation cimport note_answer, note_answer_failure
 from amphorad.proxy.engine.request cimport request_send
 from amphorad.proxy.engine.runtime cimport (
     CLIENT_CLOSES, COMPOSE_BYTES, CONNECTING, EXCHANGE, FAILED, KEEP_CLIENT, LINGERING, MEMBER_KEEPS, MEMBER_STOPPED_READING, READABLE, REPLAYABLE, REQUEST_DONE,
@@ -68,6 +69,7 @@ cdef void count_exchange(Session *session) noexcept nogil:
     if session.member != NULL:
         member_row(session).counters[counter] += 1
         member_row(session).buckets[bucket] += 1
+        note_answer(session)
 
 
 cdef int finish(Session *session) noexcept nogil:
@@ -199,6 +201,8 @@ cdef int abort(Session *session, char cause, char stage) noexcept nogil:
         count_event(session, C_CLIENT_ABORTS)
     elif cause == c'S' or cause == c's':
         count_event(session, C_MEMBER_ABORTS)
+        if session.member != NULL and session.status < 500:  # else it counts as a bad answer below
+            note_answer_failure(session)
     if session.flags & RESPONSE_STARTED and session.status:
         count_exchange(session)
     if session.log != NULL:

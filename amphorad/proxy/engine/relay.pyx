@@ -14,6 +14,7 @@ from amphorad.proxy.engine.conn cimport (
 )
 from amphorad.proxy.engine.member_conn cimport member_conn_error
 from amphorad.proxy.engine.memory cimport block_data, block_give, timer_set
+from amphorad.proxy.engine.observation cimport note_connected
 from amphorad.proxy.engine.persistence cimport persistence_store
 from amphorad.proxy.engine.runtime cimport (
     AT_EOF, CONNECTING, FAILED, HEADROOM, PEER_CLOSED, READABLE, TO_REMEMBER, TUNNEL, WAITING, WRITABLE, ListenerConfig, MemberConn,
@@ -237,6 +238,7 @@ cdef void member_ready(Conn *conn) noexcept nogil:
     if member_conn_error(member_conn) != 0:
         proceed(session, session_retry(session, &TCP_MEMBER))
         return
+    note_connected(session.member)
     if session.log != NULL:
         session.log.connected_us = session.client.thread.now_us
     relay_start(session)

@@ -310,6 +310,8 @@ cdef struct Member:
     PerThread *per_thread
     Slot *slot
     uint64_t failed_us          # last connection failure; retries prefer members without a recent one
+    int64_t connect_failures    # in a row, see `observation.pxd`
+    int64_t answer_failures
     sockaddr_storage address
     uint32_t address_length
     uint32_t removed
@@ -327,6 +329,7 @@ cdef struct Shared:             # what all threads of an engine see
     int64_t sessions            # client connections, all listeners
     int64_t session_limit
     uint64_t accept_failures    # descriptors or memory ran out
+    int64_t member_failures     # of all members, for the main thread to see that there is something to look at
     uint32_t idle_lifetime_ms
     uint32_t linger_ms
     uint32_t splice_after

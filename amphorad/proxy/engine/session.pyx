@@ -21,6 +21,7 @@ from amphorad.proxy.engine.member_conn cimport (
     member_conn_close, member_conn_open, member_conn_take_idle, member_conn_take_kept, member_conns_close_kept,
 )
 from amphorad.proxy.engine.memory cimport block_give, timer_set
+from amphorad.proxy.engine.observation cimport note_connect_failure
 from amphorad.proxy.engine.persistence cimport persistence_source
 from amphorad.proxy.engine.runtime cimport (
     DEAD, PERSISTED, READABLE, SOURCE_PERSISTENCE, TO_REMEMBER, WAITING, WRITABLE, ListenerConfig, Member, MemberConn, load_config, load_view,
@@ -326,6 +327,7 @@ cdef int session_retry(Session *session, const ConnKind *kind) noexcept nogil:
         member_conn_close(session.member_conn)
         session.member_conn = NULL
     put_u64(&failed.failed_us, thread.now_us)
+    note_connect_failure(session)
     member_row(session).counters[C_CONNECT_ERRORS] += 1
     pool_row(session).counters[C_CONNECT_ERRORS] += 1
     if view == NULL:
