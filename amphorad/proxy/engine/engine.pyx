@@ -24,7 +24,7 @@ from amphorad.proxy.engine.persistence cimport COOKIE_LIMIT
 from amphorad.proxy.engine.stick_table cimport NAME_LIMIT, Table, hash_key
 from amphorad.proxy.engine.runtime cimport (
     APP_COOKIE_PERSISTENCE, HTTP_COOKIE_PERSISTENCE, NO_PLACE, SOURCE_PERSISTENCE, PersistentMember,
-    INSERT_DESTINATION_PORT, INSERT_TEXT, INSERT_TLS, MAX_BINDS, Insertion, Listener, ListenerConfig, Member, PerThread, Pool, PoolView,
+    HSTS_BYTES, INSERT_DESTINATION_PORT, INSERT_TEXT, INSERT_TLS, MAX_BINDS, Insertion, Listener, ListenerConfig, Member, PerThread, Pool, PoolView,
     Shared, Thread,
 )
 from amphorad.proxy.engine.system cimport (
@@ -320,7 +320,7 @@ cdef class Config:
     def __init__(
         self, str name, *, bint is_http, int64_t limit, uint32_t timeout_client_ms, PoolRuntime default_pool,
         LogProgram log_program, uint32_t minimum_body_rate, PolicyProgram policies=None, list policy_pools=None,
-        ServerContext tls=None,
+        ServerContext tls=None, bytes hsts=None,
     ):
         cdef uint32_t index
         cdef PoolRuntime pool
@@ -329,7 +329,7 @@ cdef class Config:
             raise MemoryError
         self.config = config
         policy_pools = policy_pools or []
-        self.kept = (name.encode(), default_pool, log_program, policies, policy_pools, tls)
+        self.kept = (name.encode(), default_pool, log_program, policies, policy_pools, tls, hsts)
         config.name = <const char *><bytes>self.kept[0]
         config.name_length = <uint32_t>len(self.kept[0])
         config.is_http = is_http
@@ -338,6 +338,11 @@ cdef class Config:
         config.minimum_body_rate = minimum_body_rate
         if tls is not None:
             config.tls = tls.context
+        if hsts is not None:
+            if len(hsts) > HSTS_BYTES:
+                raise ValueError(f"a line of Strict-Transport-Security has at most {HSTS_BYTES} bytes")
+            config.hsts = hsts
+            config.hsts_length = <uint32_t>len(hsts)
         if default_pool is not None:
             config.default_pool = default_pool.pool
         if log_program is not None:
