@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from amphorad.board import Board, BoardFull, Kind, LastCheck, MemberState
 from amphorad.errors import ConfigError
 from amphorad.extras import Extras
-from amphorad.model import Algorithm, AppCookie, HttpCookie, L7RuleType, Mode, ProxyProtocol, ReusePolicy, SourceIp
+from amphorad.model import Algorithm, AppCookie, HttpCookie, Mode, ProxyProtocol, ReusePolicy, SourceIp
 from amphorad.proxy.engine.engine import (
     APP_COOKIE,
     COOKIE_LIMIT_BYTES,
@@ -53,6 +53,7 @@ if TYPE_CHECKING:
 __all__ = ["DataPlane", "Settings"]
 
 PoolKey = tuple[str, str]
+_Policies = tuple[tuple["L7Policy", ...], bool]  # what a program is made of, see `compile_policies`
 MemberKey = tuple[str, str, str, str, int]  # listener, pool, member, address, port
 
 INSERTION_LIMIT_BYTES = 1536  # what the engine's buffer for inserted lines has room for, less X-Forwarded-For and Host
@@ -64,7 +65,6 @@ HANDSHAKE_ALARM_INTERVAL_S = 60.0
 OVERRUN_ALARM_INTERVAL_S = 60.0  # at most one alarm of a rule in that time
 _REUSE = {ReusePolicy.NEVER: 0, ReusePolicy.SAFE: 1, ReusePolicy.RETRY: 2}
 _PROXY_VERSIONS = {None: 0, ProxyProtocol.V1: 1, ProxyProtocol.V2: 2}
-_CERTIFICATE_RULES = {L7RuleType.SSL_CONN_HAS_CERT, L7RuleType.SSL_VERIFY_RESULT, L7RuleType.SSL_DN_FIELD}
 _DRAINING = (MemberState.DRAIN, MemberState.MAINT)
 LINE_LIMIT = 1025  # of the traffic log, as HAProxy's
 _LOG_TAG = b"haproxy"  # log pipelines of Octavia deployments select on it (Octavia contract section 4.13)
@@ -176,7 +176,7 @@ class DataPlane:
         self._alarms: list[str] = []
         self._seen_accept_failures = 0
         self._seen_log_drops = 0
-        self._policies: dict[str, tuple[tuple[L7Policy, ...], PolicyProgram]] = {}
+        self._policies: dict[str, tuple[_Policies, PolicyProgram]] = {}
         self._overruns: dict[tuple[str, str], _Overruns] = {}
         self._tls: dict[str, _Tls] = {}
         self._tickets_at = time.monotonic()
@@ -467,7 +467,7 @@ class DataPlane:
     def _policy_program(self, listener: Listener) -> PolicyProgram | None:
         """The one in force when the listener's policies have not changed: nothing is compiled again, counts go on."""
         known = self._policies.get(listener.id)
-        if known is not None and known[0] == listener.policies:
+        if known is not None and known[0] == _policies_of(listener):
             return known[1]
         return compile_policies(listener)
 
@@ -690,7 +690,7 @@ class _Preparation:
         self.checked_ids: set[tuple[str, str, str]] = set()
         self.views: dict[PoolKey, View] = {}
         self.configs: dict[str, Config] = {}
-        self.policies: dict[str, tuple[tuple[L7Policy, ...], PolicyProgram]] = {}
+        self.policies: dict[str, tuple[_Policies, PolicyProgram]] = {}
         self.binds = {(listener.id, bind) for listener in load_balancer.listeners for bind in listener.binds}
         self._plane = plane
         missing = self.binds - set(plane._binds) - set(sockets)
@@ -727,7 +727,7 @@ class _Preparation:
             raise ConfigError(f"listener {listener.id}: more than {BIND_LIMIT} addresses and ports")
         policies = plane._policy_program(listener)
         if policies is not None:
-            self.policies[listener.id] = (listener.policies, policies)
+            self.policies[listener.id] = (_policies_of(listener), policies)
         runtime = plane._listeners.get(listener.id)
         if runtime is None:
             runtime = ListenerRuntime(plane._engine, plane._board.claim(Kind.LISTENER, listener.id))
@@ -749,6 +749,7 @@ class _Preparation:
             rate=extras.rate_limit,
             source_rate=extras.rate_limit_source,
             burst=extras.rate_limit_burst,
+            hsts=_hsts_line(listener),
         )
 
     def _context(self, listener: Listener) -> ServerContext | None:
@@ -774,16 +775,24 @@ def _speaks_http(listener: Listener) -> bool:
     )
 
 
+def _policies_of(listener: Listener) -> _Policies:
+    return listener.policies, listener.redirect_plain_to_https
+
+
+def _hsts_line(listener: Listener) -> bytes | None:
+    if listener.hsts is None:
+        return None
+    if not listener.hsts.isprintable():
+        raise ConfigError(f"listener {listener.id}: the value of HSTS must be plain text", word=listener.hsts)
+    return b"strict-transport-security: %b\r\n" % listener.hsts.encode()
+
+
 def _require_listener_carried_out(listener: Listener) -> None:
-    if listener.hsts or listener.is_prometheus:
-        raise ConfigError(f"listener {listener.id}: HSTS and PROMETHEUS are not supported yet")
-    if listener.redirect_plain_to_https and listener.tls is None:
-        raise ConfigError(f"listener {listener.id}: a redirect to https needs a TLS listener")
-    rules = {rule.type for policy in listener.policies for rule in policy.rules}
-    if listener.tls is not None and rules & _CERTIFICATE_RULES:
-        raise ConfigError(f"listener {listener.id}: L7 rules about client certificates are not supported yet")
-    if listener.policies and listener.mode is not Mode.HTTP:
-        raise ConfigError(f"listener {listener.id}: L7 policies need an HTTP listener")
+    if listener.is_prometheus:
+        raise ConfigError(f"listener {listener.id}: PROMETHEUS is not supported yet")
+    needs_http = listener.policies or listener.redirect_plain_to_https or listener.hsts is not None
+    if needs_http and listener.mode is not Mode.HTTP:
+        raise ConfigError(f"listener {listener.id}: L7 policies, redirects and HSTS need an HTTP listener")
 
 
 def _require_carried_out(listener: Listener, pool: Pool) -> None:

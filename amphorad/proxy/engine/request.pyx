@@ -33,12 +33,12 @@ from amphorad.proxy.engine.session cimport (
 )
 from amphorad.proxy.engine.system cimport AF_INET6, getentropy, inet_ntop
 from amphorad.proxy.engine.traffic_log cimport log_begin
-from amphorad.proxy.tls.facts cimport tls_fact
+from amphorad.proxy.tls.facts cimport client_tls, tls_fact
 from amphorad.proxy.wire.http1 cimport (
     BINDS_AUTHENTICATION, BODY_CHUNKED, BODY_LENGTH, COMPLETE, GET, HEAD, NEED_MORE, NO_BODY, OPTIONS, TRACE, WANTS_CLOSE,
     WANTS_UPGRADE, ChunkDecoder, Field, Head, feed_chunks, parse_request, write_head,
 )
-from amphorad.proxy.wire.matcher cimport ACTION_POOL, ACTION_REJECT, Policy, find_policy
+from amphorad.proxy.wire.matcher cimport ACTION_POOL, ACTION_REJECT, ClientTls, Policy, find_policy
 
 cdef enum:
     HEAD_LIMIT_BYTES = 15360    # HAProxy: tune.bufsize less tune.maxrewrite
@@ -150,6 +150,7 @@ cdef int begin(Session *session, uint8_t *data, uint32_t length) noexcept nogil:
     cdef PoolView *view
     cdef Pool *pool = config.default_pool
     cdef const Policy *policy
+    cdef ClientTls client
     cdef int may_reuse
     cdef int outcome
     session.flags = 0
@@ -188,7 +189,10 @@ cdef int begin(Session *session, uint8_t *data, uint32_t length) noexcept nogil:
     if not session_is_within_rates(session, config):
         return answer(session, 429, c'P', c'R')
     if config.policies != NULL:
-        policy = find_policy(config.policies, data, head, &thread.regex_scratch)
+        policy = find_policy(
+            config.policies, data, head,
+            client_tls(&session.client, &client) if config.policies.needs_tls else NULL, &thread.regex_scratch,
+        )
         if policy != NULL:
             if policy.action == ACTION_REJECT:
                 return answer(session, 403, c'P', c'R')

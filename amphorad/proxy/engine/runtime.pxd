@@ -44,6 +44,7 @@ cdef enum:
     MAX_BINDS = 32              # addresses and ports of one listener
     INBOX_PLACES = 256
     TIMER_TICK_MS = 16
+    HSTS_BYTES = 512            # longest Strict-Transport-Security line
 
 cdef enum:                      # Conn.flags
     READABLE = 1                # a read may find something (edge triggered: stays set until a read falls short)
