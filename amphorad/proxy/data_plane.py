@@ -19,6 +19,7 @@ from amphorad.board import Board, BoardFull, Kind, LastCheck, MemberState
 from amphorad.errors import ConfigError
 from amphorad.extras import Extras
 from amphorad.model import Algorithm, AppCookie, HttpCookie, Mode, ProxyProtocol, ReusePolicy, SourceIp
+from amphorad.proxy.admin_log import AdminLog
 from amphorad.proxy.engine.engine import (
     APP_COOKIE,
     COOKIE_LIMIT_BYTES,
@@ -141,6 +142,9 @@ class DataPlane:
     Args:
         board: where counters and state live; it must have rows for `threads`, and be open until `stop` has returned.
         threads: engine threads, 1 to 64.
+
+    Attributes:
+        admin_log: to the log targets of the configuration.
     """
 
     def __init__(self, board: Board, *, threads: int, settings: Settings) -> None:
@@ -173,6 +177,7 @@ class DataPlane:
         self._leaving: list[_Departure | PoolRuntime | MemberRuntime] = []
         self._programs: dict[str, LogProgram] = {}
         self._log_socket = _TrafficLogSocket()
+        self.admin_log = AdminLog()
         self._alarms: list[str] = []
         self._seen_accept_failures = 0
         self._seen_log_drops = 0
@@ -217,6 +222,10 @@ class DataPlane:
             raise ConfigError(str(error)) from error
         log_socket, replaced_log_socket = self._log_socket.use(log_path)
         self._engine.set_log_socket(log_socket)
+        # With `no log` HAProxy tells nobody of members; here the administrator's target, the one with a severity, still hears.
+        logs = any(listener.log_format is not None for listener in load_balancer.listeners)
+        targets = [target for target in load_balancer.log_targets if logs or target.minimum_severity is not None]
+        self.admin_log.use(targets, self._settings.log_socket)
         self._engine.retire(replaced_log_socket)
         self._engine.set_session_limit(load_balancer.connection_limit)
         self._publish(load_balancer, prepared, sockets)
@@ -602,6 +611,8 @@ class DataPlane:
             alarm = self._log_socket.connect()
             if alarm is not None:
                 self._alarms.append(f"{alarm} ({drops} lines dropped so far)")
+        self.admin_log.flush()
+        self._alarms += self.admin_log.alarms()
         self._watch_overruns(now)
         self._watch_tls(now)
 
@@ -638,6 +649,7 @@ class DataPlane:
         for descriptor in descriptors:
             os.close(descriptor)
         self._log_socket.close()
+        self.admin_log.close()
 
 
 @dataclass(frozen=True, slots=True)
