@@ -12,13 +12,13 @@ import math
 import os
 import socket
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from amphorad.board import Board, BoardFull, Kind, LastCheck, MemberState
 from amphorad.errors import ConfigError
 from amphorad.extras import Extras
-from amphorad.model import Algorithm, AppCookie, HttpCookie, Mode, ProxyProtocol, ReusePolicy, SourceIp
+from amphorad.model import Algorithm, AppCookie, HttpCookie, Member, Mode, Pool, ProxyProtocol, ReusePolicy, SourceIp
 from amphorad.proxy.admin_log import AdminLog
 from amphorad.proxy.engine.engine import (
     APP_COOKIE,
@@ -46,7 +46,7 @@ from amphorad.stick_tables import KIND_ADDRESS, KIND_STRING, Shape, TableSpace
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from amphorad.model import Bind, L7Policy, Listener, ListenerTls, LoadBalancer, Member, Pool
+    from amphorad.model import Bind, L7Policy, Listener, ListenerTls, LoadBalancer
     from amphorad.proxy.member_states import Ejection, MemberId, PoolId
     from amphorad.proxy.tls.context import ServerContext
     from amphorad.proxy.wire.matcher import PolicyProgram
@@ -67,6 +67,7 @@ OVERRUN_ALARM_INTERVAL_S = 60.0  # at most one alarm of a rule in that time
 _REUSE = {ReusePolicy.NEVER: 0, ReusePolicy.SAFE: 1, ReusePolicy.RETRY: 2}
 _PROXY_VERSIONS = {None: 0, ProxyProtocol.V1: 1, ProxyProtocol.V2: 2}
 _DRAINING = (MemberState.DRAIN, MemberState.MAINT)
+EXPORTER = "prometheus-exporter-internal"  # HAProxy's name for it (Octavia contract section 4.6)
 LINE_LIMIT = 1025  # of the traffic log, as HAProxy's
 _LOG_TAG = b"haproxy"  # log pipelines of Octavia deployments select on it (Octavia contract section 4.13)
 
@@ -145,12 +146,13 @@ class DataPlane:
 
     Attributes:
         admin_log: to the log targets of the configuration.
+        exporter_port: of the HTTP server on 127.0.0.1 that answers PROMETHEUS listeners; 0 while there is none.
     """
 
     def __init__(self, board: Board, *, threads: int, settings: Settings) -> None:
         if threads > board.threads:
             raise ValueError(f"the board was made for {board.threads} threads, not {threads}")
-        self._board = board
+        self.board = self._board = board
         self._settings = settings
         board.reset_gauges()
         self._engine = Engine(
@@ -178,6 +180,7 @@ class DataPlane:
         self._programs: dict[str, LogProgram] = {}
         self._log_socket = _TrafficLogSocket()
         self.admin_log = AdminLog()
+        self.exporter_port = 0
         self._alarms: list[str] = []
         self._seen_accept_failures = 0
         self._seen_log_drops = 0
@@ -207,6 +210,7 @@ class DataPlane:
         Raises:
             ConfigError: it cannot be carried out; what ran before still runs.
         """
+        load_balancer = _with_exporter(load_balancer, self.exporter_port)
         try:
             log_path = self._log_path(load_balancer)
             prepared = _Preparation(self, load_balancer, sockets, files or {})
@@ -621,6 +625,11 @@ class DataPlane:
         alarms, self._alarms = self._alarms, []
         return alarms
 
+    @property
+    def dropped_log_lines(self) -> int:
+        """Of the traffic log, that its socket did not take."""
+        return self._engine.log_drops
+
     def sessions(self) -> int:
         """Client connections, of all listeners."""
         return self._engine.sessions
@@ -776,6 +785,18 @@ class _Preparation:
         return tls.context
 
 
+def _with_exporter(load_balancer: LoadBalancer, port: int) -> LoadBalancer:
+    """PROMETHEUS listeners get a pool whose only member is the exporter."""
+    if not port or not any(listener.is_prometheus for listener in load_balancer.listeners):
+        return load_balancer
+    pool = Pool(id=EXPORTER, mode=Mode.HTTP, members=(Member(id=EXPORTER, address="127.0.0.1", port=port),))
+    listeners = tuple(
+        replace(listener, pools=(pool,), default_pool=pool.id) if listener.is_prometheus else listener
+        for listener in load_balancer.listeners
+    )
+    return replace(load_balancer, listeners=listeners)
+
+
 def _speaks_http(listener: Listener) -> bool:
     """Whether clients are served as HTTP: also on a TCP listener whose default pool is an HTTP one.
 
@@ -800,8 +821,8 @@ def _hsts_line(listener: Listener) -> bytes | None:
 
 
 def _require_listener_carried_out(listener: Listener) -> None:
-    if listener.is_prometheus:
-        raise ConfigError(f"listener {listener.id}: PROMETHEUS is not supported yet")
+    if listener.is_prometheus and listener.default_pool is None:
+        raise ConfigError(f"listener {listener.id}: a PROMETHEUS listener needs an exporter behind it")
     needs_http = listener.policies or listener.redirect_plain_to_https or listener.hsts is not None
     if needs_http and listener.mode is not Mode.HTTP:
         raise ConfigError(f"listener {listener.id}: L7 policies, redirects and HSTS need an HTTP listener")

@@ -41,6 +41,7 @@ ALL_FEATURES: Final = frozenset(Feature)
 SUPPORTED: Final = frozenset(
     {
         Feature.TRAFFIC_LOG,
+        Feature.PROMETHEUS,
         Feature.HEALTH_MONITOR,
         Feature.TLS_MONITOR,
         Feature.PING_MONITOR,
