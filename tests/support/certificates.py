@@ -51,30 +51,30 @@ def _name(common_name: str) -> x509.Name:
 
 
 class Authority:
-    """A root that signs certificates and revocation lists."""
+    """A root, or an authority below another one, that signs certificates and revocation lists."""
 
-    def __init__(self, common_name: str = "root") -> None:
+    def __init__(self, common_name: str = "root", *, issuer: Authority | None = None) -> None:
         self._key = ec.generate_private_key(ec.SECP256R1())
         self._name = _name(common_name)
         now = datetime.datetime.now(datetime.UTC)
         self.certificate = (
             x509.CertificateBuilder()
             .subject_name(self._name)
-            .issuer_name(self._name)
+            .issuer_name(issuer._name if issuer is not None else self._name)
             .public_key(self._key.public_key())
             .serial_number(x509.random_serial_number())
             .not_valid_before(now - _DAY)
             .not_valid_after(now + 3650 * _DAY)
             .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-            .sign(self._key, hashes.SHA256())
+            .sign(issuer._key if issuer is not None else self._key, hashes.SHA256())
         )
 
     @property
     def pem(self) -> bytes:
         return self.certificate.public_bytes(serialization.Encoding.PEM)
 
-    def issue(self, common_name: str, *names: str, days: int = 365, key: PrivateKey | None = None) -> Identity:
-        """A certificate for a server or a client. `days` < 0: it has expired that long ago."""
+    def issue(self, common_name: str, *names: str, days: int = 365, key: PrivateKey | None = None, server: bool = True) -> Identity:
+        """A certificate for a server or a client. `days` < 0: it has expired that long ago. `server`: not for clients alone."""
         key = key or ec.generate_private_key(ec.SECP256R1())
         now = datetime.datetime.now(datetime.UTC)
         builder = (
@@ -86,7 +86,9 @@ class Authority:
             .not_valid_before(now - 1000 * _DAY)
             .not_valid_after(now + days * _DAY)
             .add_extension(
-                x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]),
+                x509.ExtendedKeyUsage(
+                    [ExtendedKeyUsageOID.CLIENT_AUTH, *([ExtendedKeyUsageOID.SERVER_AUTH] if server else [])]
+                ),
                 critical=False,
             )
         )
