@@ -8,13 +8,14 @@ longer wanted is kept until the last session has let go of it.
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import socket
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from amphorad.board import Board, BoardFull, Kind, LastCheck
+from amphorad.board import Board, BoardFull, Kind, LastCheck, MemberState
 from amphorad.errors import ConfigError
 from amphorad.extras import Extras
 from amphorad.model import Algorithm, AppCookie, HttpCookie, L7RuleType, Mode, ProxyProtocol, ReusePolicy, SourceIp
@@ -31,6 +32,7 @@ from amphorad.proxy.engine.engine import (
     View,
 )
 from amphorad.proxy.engine.stick_table import Table, table_bytes
+from amphorad.proxy.json_log import JSON_LINE_LIMIT, as_json
 from amphorad.proxy.listener_tls import build_context, expiry_alarms, files_of
 from amphorad.proxy.log_format import FACILITIES, LogFormatError, parse
 from amphorad.proxy.member_states import STICKS, USABLE, MemberStates
@@ -57,6 +59,7 @@ MemberKey = tuple[str, str, str, str, int]  # listener, pool, member, address, p
 
 INSERTION_LIMIT_BYTES = 1536  # what the engine's buffer for inserted lines has room for, less X-Forwarded-For and Host
 WEIGHT_LIMIT = 256
+RATED_SOURCES = 98304  # client addresses that the limit of single sources remembers, in 2 MiB
 BIND_LIMIT = 32  # MAX_BINDS in engine/runtime.pxd
 TICKET_KEY_S = 3600.0  # a ticket is good for two hours, and three keys are accepted
 HANDSHAKE_ALARM_INTERVAL_S = 60.0
@@ -64,6 +67,8 @@ OVERRUN_ALARM_INTERVAL_S = 60.0  # at most one alarm of a rule in that time
 _REUSE = {ReusePolicy.NEVER: 0, ReusePolicy.SAFE: 1, ReusePolicy.RETRY: 2}
 _PROXY_VERSIONS = {None: 0, ProxyProtocol.V1: 1, ProxyProtocol.V2: 2, ProxyProtocol.V2_SSL_CN: 3}
 _CERTIFICATE_RULES = {L7RuleType.SSL_CONN_HAS_CERT, L7RuleType.SSL_VERIFY_RESULT, L7RuleType.SSL_DN_FIELD}
+_DRAINING = (MemberState.DRAIN, MemberState.MAINT)
+LINE_LIMIT = 1025  # of the traffic log, as HAProxy's
 _LOG_TAG = b"haproxy"  # log pipelines of Octavia deployments select on it (Octavia contract section 4.13)
 
 
@@ -153,6 +158,7 @@ class DataPlane:
             idle_lifetime_s=settings.idle_lifetime_s,
             linger_s=settings.linger_s,
             splice_after=settings.splice_after,
+            rated_sources=RATED_SOURCES if settings.extras.rate_limit_source else 0,
         )
         self._load_balancer: LoadBalancer | None = None
         self.tables = TableSpace(board.memory, board.tables_at, Table, table_bytes)
@@ -164,6 +170,7 @@ class DataPlane:
         self._states = MemberStates(settings.extras, _health_on(board))
         self._seen_member_failures = 0
         self._ejections: list[Ejection] = []
+        self._draining: dict[ListenerRuntime | MemberRuntime, float] = {}  # since when
         self._failing: list[MemberId] = []
         self._leaving: list[_Departure | PoolRuntime | MemberRuntime] = []
         self._programs: dict[str, LogProgram] = {}
@@ -273,6 +280,7 @@ class DataPlane:
         for listener_id in departing:
             listener = self._listeners[listener_id]
             listener.remove()
+            self._note_draining(listener)
             pools = [runtime for key, runtime in self._pools.items() if key[0] == listener_id]
             members = [runtime for key, runtime in self._members.items() if key[0] == listener_id]
             self._engine.retire(_Departure(listener, pools, members))
@@ -288,6 +296,7 @@ class DataPlane:
             pool.publish(None)
         for member in members:
             member.remove()
+            self._note_draining(member)
         self._engine.sweep(members)
         for runtime in (*pools, *members):
             self._engine.retire(runtime)
@@ -367,7 +376,7 @@ class DataPlane:
         runtime = self._pools[listener_id, pool.id]
         replaced = runtime.view
         tls = self._pool_tls.get((listener_id, pool.id))
-        runtime.publish(self._view(listener_id, pool, runtime, self._members, tls))
+        runtime.publish(self._view(listener_id, pool, runtime, self._members, tls, is_tls=listener_id in self._tls))
         self._show_states(listener_id, pool, self._members)
         self._engine.retire(replaced)
 
@@ -386,6 +395,8 @@ class DataPlane:
         runtime: PoolRuntime,
         members: dict[MemberKey, MemberRuntime],
         tls: PoolTls | None,
+        *,
+        is_tls: bool,
     ) -> View:
         """The pool as the engine sees it now."""
         key = (listener_id, pool.id)
@@ -402,7 +413,7 @@ class DataPlane:
             reuse=_REUSE[self._reuse(pool)],
             proxy_protocol=_PROXY_VERSIONS[pool.proxy_protocol],
             forwarded_for=pool.forwarded_for,
-            insertions=_insertions(pool),
+            insertions=_insertions(pool, self._settings.extras),
             retries=self._retries,
             redispatch=self._redispatch,
             timeout_connect_ms=_milliseconds(pool.timeout_connect_s),
@@ -414,7 +425,8 @@ class DataPlane:
         match pool.persistence:
             case HttpCookie(name=name):
                 cookies = [(member.cookie or "").encode() for member in pool.members]
-                view.add_persistence(HTTP_COOKIE, name.encode(), None, cookies, sticks)
+                attributes = _cookie_attributes(self._settings.extras, is_tls=is_tls)
+                view.add_persistence(HTTP_COOKIE, name.encode(), None, cookies, sticks, attributes)
             case AppCookie(name=name):
                 table = self.tables.claim(key, _shape(pool.persistence))
                 view.add_persistence(APP_COOKIE, name.encode(), table, [b""] * len(sticks), sticks)
@@ -429,6 +441,7 @@ class DataPlane:
             state = self._states.state((listener_id, pool.id), member)
             runtime = members[listener_id, pool.id, member.id, member.address, member.port]
             runtime.show(state, member.weight, state in USABLE, state in STICKS)
+            self._note_draining(runtime, draining=state in _DRAINING)
             if not _is_checked(member):
                 self._board.show_check(runtime.slot_number, None)
 
@@ -453,8 +466,11 @@ class DataPlane:
             segments = parse(listener.log_format)
         except LogFormatError as error:
             raise ConfigError(f"listener {listener.id}: {error}") from error
+        room = LINE_LIMIT
+        if self._settings.extras.traffic_log_json:
+            segments, room = as_json(segments), JSON_LINE_LIMIT
         return LogProgram(
-            segments, facility=facility, tag=_LOG_TAG, pid=os.getpid(), host=socket.gethostname().encode()
+            segments, facility=facility, tag=_LOG_TAG, pid=os.getpid(), host=socket.gethostname().encode(), room=room
         )
 
     # --- L7 policies ---
@@ -497,12 +513,16 @@ class DataPlane:
             for item in gone:
                 if isinstance(item, _Departure):
                     self._drop(item.pools, item.members)
+                    self._draining.pop(item.listener, None)
+                elif isinstance(item, MemberRuntime):
+                    self._draining.pop(item, None)
             self._release_unused_slots()
         if gone or lets_go_of_tables:
             self._release_unused_tables()
         for member in self._members.values():
             member.count_idle()
         self._watch_members(now)
+        self._watch_draining(now)
         self._watch(now)
 
     def _watch_members(self, now: float) -> None:
@@ -535,6 +555,21 @@ class DataPlane:
                     if identity[:3] == ejection.member:
                         runtime.forgive()
         return changed
+
+    def _watch_draining(self, now: float) -> None:
+        """Ends the sessions of what has been draining for too long, once."""
+        due = [runtime for runtime, since in self._draining.items() if now - since >= self._settings.extras.drain_time]
+        for runtime in due:
+            runtime.evict()
+            self._draining[runtime] = math.inf
+        if due:
+            self._engine.sweep_sessions()
+
+    def _note_draining(self, runtime: ListenerRuntime | MemberRuntime, *, draining: bool = True) -> None:
+        if not self._settings.extras.drain_time or not draining:
+            self._draining.pop(runtime, None)
+        else:
+            self._draining.setdefault(runtime, time.monotonic())
 
     def take_ejections(self) -> list[tuple[Ejection, tuple[int, int]]]:
         """Members that were ejected or have come back since the last call, and how many active and backup members their
@@ -703,7 +738,8 @@ class _Preparation:
         tls = pool_tls(_place(key), pool, self._files, plane._pool_tls.get(key))
         if tls is not None:
             self.pool_tls[key] = tls
-        self.views[key] = plane._view(listener.id, pool, runtime, self.members, tls)
+        is_tls = listener.tls is not None
+        self.views[key] = plane._view(listener.id, pool, runtime, self.members, tls, is_tls=is_tls)
 
     def _prepare_listener(self, load_balancer: LoadBalancer, listener: Listener) -> None:
         plane = self._plane
@@ -716,6 +752,7 @@ class _Preparation:
         if runtime is None:
             runtime = ListenerRuntime(plane._engine, plane._board.claim(Kind.LISTENER, listener.id))
         self.listeners[listener.id] = runtime
+        extras = plane._settings.extras
         pool = self.pools[listener.id, listener.default_pool] if listener.default_pool is not None else None
         self.configs[listener.id] = Config(
             listener.id,
@@ -728,6 +765,10 @@ class _Preparation:
             policies=policies,
             policy_pools=[self.pools[listener.id, pool_id] for pool_id in policy_pool_ids(listener)],
             tls=self._context(listener),
+            timeout_tunnel_ms=_milliseconds(extras.timeout_tunnel) if extras.timeout_tunnel else 0,
+            rate=extras.rate_limit,
+            source_rate=extras.rate_limit_source,
+            burst=extras.rate_limit_burst,
         )
 
     def _context(self, listener: Listener) -> ServerContext | None:
@@ -786,10 +827,24 @@ def _place(key: PoolKey) -> str:
     return f"pool {key[1]} of listener {key[0]}"
 
 
-def _insertions(pool: Pool) -> list[tuple[bytes, bytes | int | None]]:
+def _cookie_attributes(extras: Extras, *, is_tls: bool) -> bytes:
+    """What our own cookie gets beside its path (RFC 6265 4.1.2, and SameSite of its revision)."""
+    attributes = [
+        "; Secure" if extras.secure_cookies and is_tls else "",
+        "; HttpOnly" if extras.http_only_cookies else "",
+        f"; SameSite={extras.same_site_cookies}" if extras.same_site_cookies else "",
+    ]
+    return "".join(attributes).encode()
+
+
+def _insertions(pool: Pool, extras: Extras) -> list[tuple[bytes, bytes | int | str | None]]:
     """Header insertions as the engine carries them out; None stands for the port that the client connected to, a number
-    for a fact about its certificate."""
-    insertions: list[tuple[bytes, bytes | int | None]] = []
+    for a fact about its certificate, a text for something else about the request."""
+    insertions: list[tuple[bytes, bytes | int | str | None]] = []
+    if pool.mode is Mode.HTTP:
+        insertions += [(b"x-real-ip", "client_address")] if extras.x_real_ip else []
+        insertions += [(b"x-forwarded-host", "host")] if extras.x_forwarded_host else []
+        insertions += [(b"traceparent", "traceparent")] if extras.traceparent else []
     size = 0
     for insertion in pool.header_insertions:
         if insertion.value in CERTIFICATE_FACTS:
