@@ -214,7 +214,7 @@ class ControlLoop:
             self._plane.apply(load_balancer, _take_sockets(message, channel), message.files)
             self._in_force = message
             if self._monitors is not None:
-                self._monitors.apply(load_balancer)
+                self._monitors.apply(load_balancer, message.files)
             if self._peers is not None:
                 self._peers.apply(load_balancer)
         except ConfigError as error:

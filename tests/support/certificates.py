@@ -73,13 +73,22 @@ class Authority:
     def pem(self) -> bytes:
         return self.certificate.public_bytes(serialization.Encoding.PEM)
 
-    def issue(self, common_name: str, *names: str, days: int = 365, key: PrivateKey | None = None, server: bool = True) -> Identity:
-        """A certificate for a server or a client. `days` < 0: it has expired that long ago. `server`: not for clients alone."""
+    def issue(
+        self,
+        common_name: str,
+        *names: str,
+        days: int = 365,
+        key: PrivateKey | None = None,
+        server: bool = True,
+        subject: x509.Name | None = None,
+    ) -> Identity:
+        """A certificate for a server or a client. `days` < 0: it has expired that long ago. `server`: not for
+        clients alone. `subject`: in place of the usual one."""
         key = key or ec.generate_private_key(ec.SECP256R1())
         now = datetime.datetime.now(datetime.UTC)
         builder = (
             x509.CertificateBuilder()
-            .subject_name(_name(common_name))
+            .subject_name(subject if subject is not None else _name(common_name))
             .issuer_name(self._name)
             .public_key(key.public_key())
             .serial_number(x509.random_serial_number())

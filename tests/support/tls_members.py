@@ -59,7 +59,9 @@ class TlsMember:
         tidy: whether the connection ends with close_notify.
     """
 
-    def __init__(self, context: ssl.SSLContext, *, proxy_header: bool = False, tidy: bool = True, port: int = 0) -> None:
+    def __init__(
+        self, context: ssl.SSLContext, *, proxy_header: bool = False, tidy: bool = True, port: int = 0
+    ) -> None:
         self.context = context
         self.visits: list[Visit] = []
         self._names: dict[int, str | None] = {}
