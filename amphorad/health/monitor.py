@@ -183,6 +183,7 @@ class MonitorSet:
         self._on_check = on_check
         self._alarm = alarm
         self._initial = dict(initial or {})
+        self._files: dict[str, bytes] = {}
         self._sessions = sessions
         self._clock = clock
         self._wall = wall
@@ -200,17 +201,22 @@ class MonitorSet:
 
     def _built_in(self) -> dict[ProbeKind, Prober]:
         assert self._poller is not None
-        return {ProbeKind.STREAM: StreamProber(self._poller), ProbeKind.PING: PingProber(self._poller)}
+        return {ProbeKind.STREAM: StreamProber(self._poller, self._files), ProbeKind.PING: PingProber(self._poller)}
 
     # --- configuration ---
 
-    def apply(self, load_balancer: LoadBalancer) -> None:
+    def apply(self, load_balancer: LoadBalancer, files: Mapping[str, bytes] | None = None) -> None:
         """Checks the members of this configuration from now on.
 
         A monitor whose target and settings are the same goes on undisturbed. When only those of the monitor changed, the
         member keeps its state. A member with another address or port is a new one; if the old one was DOWN, that is
         reported as a transition to UP.
+
+        Args:
+            files: what TLS options name, by path; what is not in it is opened.
         """
+        self._files.clear()
+        self._files.update(files or {})
         now, wall = self._clock(), self._wall()
         wanted, self._members = _targets(load_balancer)
         for prober in self._probers.values():

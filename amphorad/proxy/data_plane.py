@@ -37,6 +37,7 @@ from amphorad.proxy.json_log import JSON_LINE_LIMIT, as_json
 from amphorad.proxy.listener_tls import build_context, expiry_alarms, files_of
 from amphorad.proxy.log_format import FACILITIES, LogFormatError, parse
 from amphorad.proxy.member_states import STICKS, USABLE, MemberStates
+from amphorad.proxy.member_tls import pool_tls
 from amphorad.proxy.policy import compile_policies, policy_pool_ids
 from amphorad.proxy.tls.context import rotate_ticket_keys
 from amphorad.proxy.tls.facts import CERTIFICATE_FACTS
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
 
     from amphorad.model import Bind, L7Policy, Listener, ListenerTls, LoadBalancer
     from amphorad.proxy.member_states import Ejection, MemberId, PoolId
+    from amphorad.proxy.member_tls import PoolTls
     from amphorad.proxy.tls.context import ServerContext
     from amphorad.proxy.wire.matcher import PolicyProgram
 
@@ -65,7 +67,7 @@ TICKET_KEY_S = 3600.0  # a ticket is good for two hours, and three keys are acce
 HANDSHAKE_ALARM_INTERVAL_S = 60.0
 OVERRUN_ALARM_INTERVAL_S = 60.0  # at most one alarm of a rule in that time
 _REUSE = {ReusePolicy.NEVER: 0, ReusePolicy.SAFE: 1, ReusePolicy.RETRY: 2}
-_PROXY_VERSIONS = {None: 0, ProxyProtocol.V1: 1, ProxyProtocol.V2: 2}
+_PROXY_VERSIONS = {None: 0, ProxyProtocol.V1: 1, ProxyProtocol.V2: 2, ProxyProtocol.V2_SSL_CN: 3}
 _DRAINING = (MemberState.DRAIN, MemberState.MAINT)
 EXPORTER = "prometheus-exporter-internal"  # HAProxy's name for it (Octavia contract section 4.6)
 LINE_LIMIT = 1025  # of the traffic log, as HAProxy's
@@ -187,6 +189,7 @@ class DataPlane:
         self._policies: dict[str, tuple[_Policies, PolicyProgram]] = {}
         self._overruns: dict[tuple[str, str], _Overruns] = {}
         self._tls: dict[str, _Tls] = {}
+        self._pool_tls: dict[PoolKey, PoolTls] = {}
         self._tickets_at = time.monotonic()
 
     def start(self) -> None:
@@ -264,6 +267,10 @@ class DataPlane:
             if self._tls.get(listener_id) is not tls:
                 self._alarms += expiry_alarms(listener_id, tls.context)
         self._tls = new.contexts
+        for key, towards_members in new.pool_tls.items():
+            if self._pool_tls.get(key) is not towards_members:
+                self._alarms += towards_members.expiry_alarms(_place(key))
+        self._pool_tls = new.pool_tls
         self._overruns = {key: seen for key, seen in self._overruns.items() if key[0] in new.policies}
         self._states.keep_health(new.checked_ids)
         self._states.keep({key[:3] for key in new.members})
@@ -381,7 +388,8 @@ class DataPlane:
     def _publish_states(self, listener_id: str, pool: Pool) -> None:
         runtime = self._pools[listener_id, pool.id]
         replaced = runtime.view
-        runtime.publish(self._view(listener_id, pool, runtime, self._members, is_tls=listener_id in self._tls))
+        tls = self._pool_tls.get((listener_id, pool.id))
+        runtime.publish(self._view(listener_id, pool, runtime, self._members, tls, is_tls=listener_id in self._tls))
         self._show_states(listener_id, pool, self._members)
         self._engine.retire(replaced)
 
@@ -399,6 +407,7 @@ class DataPlane:
         pool: Pool,
         runtime: PoolRuntime,
         members: dict[MemberKey, MemberRuntime],
+        tls: PoolTls | None,
         *,
         is_tls: bool,
     ) -> View:
@@ -422,6 +431,8 @@ class DataPlane:
             redispatch=self._redispatch,
             timeout_connect_ms=_milliseconds(pool.timeout_connect_s),
             timeout_member_ms=_milliseconds(pool.timeout_member_s),
+            tls=tls.context if tls is not None else None,
+            tls_sends_sni=tls is not None and tls.options.send_client_sni,
         )
         sticks = [self._states.state(key, member) in STICKS for member in pool.members]
         match pool.persistence:
@@ -603,6 +614,10 @@ class DataPlane:
             if count != tls.failures and now - tls.alarmed_at >= HANDSHAKE_ALARM_INTERVAL_S:
                 tls.failures, tls.alarmed_at = count, now
                 self._alarms.append(f"listener {listener_id}: SSL handshake failure ({count} so far, latest: {reason})")
+        for key, towards_members in self._pool_tls.items():
+            alarm = towards_members.failure_alarm(_place(key), now)
+            if alarm is not None:
+                self._alarms.append(alarm)
 
     def _watch(self, now: float) -> None:
         failures = self._engine.accept_failures
@@ -705,6 +720,7 @@ class _Preparation:
     ) -> None:
         self._files = files
         self.contexts: dict[str, _Tls] = {}
+        self.pool_tls: dict[PoolKey, PoolTls] = {}
         self.listeners: dict[str, ListenerRuntime] = {}
         self.pools: dict[PoolKey, PoolRuntime] = {}
         self.members: dict[MemberKey, MemberRuntime] = {}
@@ -740,7 +756,11 @@ class _Preparation:
             self.members[member_key] = plane._members.get(member_key) or MemberRuntime(
                 plane._engine, plane._board.claim(Kind.MEMBER, *identity), member.id, member.address, member.port
             )
-        self.views[key] = plane._view(listener.id, pool, runtime, self.members, is_tls=listener.tls is not None)
+        tls = pool_tls(_place(key), pool, self._files, plane._pool_tls.get(key))
+        if tls is not None:
+            self.pool_tls[key] = tls
+        is_tls = listener.tls is not None
+        self.views[key] = plane._view(listener.id, pool, runtime, self.members, tls, is_tls=is_tls)
 
     def _prepare_listener(self, load_balancer: LoadBalancer, listener: Listener) -> None:
         plane = self._plane
@@ -832,12 +852,6 @@ def _require_carried_out(listener: Listener, pool: Pool) -> None:
     """A last line of defence behind the dialect: nothing that the engine would silently ignore."""
     if listener.mode is Mode.HTTP and pool.mode is not Mode.HTTP:
         raise ConfigError(f"pool {pool.id} of listener {listener.id}: an HTTP listener needs HTTP pools")
-    if pool.proxy_protocol not in _PROXY_VERSIONS:
-        raise ConfigError(
-            f"pool {pool.id} of listener {listener.id}: PROXY protocol {pool.proxy_protocol} is not supported yet"
-        )
-    if pool.tls is not None:
-        raise ConfigError(f"pool {pool.id} of listener {listener.id}: tls is not supported yet")
     if isinstance(pool.persistence, HttpCookie | AppCookie):
         longest = max((len(member.cookie or "") for member in pool.members), default=0)
         if pool.mode is not Mode.HTTP or len(pool.persistence.name) + longest > COOKIE_LIMIT_BYTES:
@@ -848,6 +862,11 @@ def _require_carried_out(listener: Listener, pool: Pool) -> None:
         member.weight > WEIGHT_LIMIT for member in pool.members
     ):
         raise ConfigError(f"pool {pool.id}: weights are at most {WEIGHT_LIMIT}")
+
+
+def _place(key: PoolKey) -> str:
+    """For messages."""
+    return f"pool {key[1]} of listener {key[0]}"
 
 
 def _cookie_attributes(extras: Extras, *, is_tls: bool) -> bytes:

@@ -224,7 +224,7 @@ class ControlLoop:
             self._in_force = message
             self._metrics_of = load_balancer
             if self._monitors is not None:
-                self._monitors.apply(load_balancer)
+                self._monitors.apply(load_balancer, message.files)
             if self._peers is not None:
                 self._peers.apply(load_balancer)
         except ConfigError as error:

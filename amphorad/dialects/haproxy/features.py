@@ -56,6 +56,8 @@ SUPPORTED: Final = frozenset(
         Feature.TLS_CLIENT_AUTHENTICATION,
         Feature.TLS_HEADER_INSERTION,
         Feature.HSTS,
+        Feature.TLS_MEMBER,
+        Feature.PROXY_PROTOCOL_TLS,
     }
 )
 """What the data plane carries out today. A feature is added here by the change that builds it."""
