@@ -118,6 +118,7 @@ class Config:
         policies: PolicyProgram | None = None,
         policy_pools: list[PoolRuntime] | None = None,
         tls: ServerContext | None = None,
+        hsts: bytes | None = None,
     ) -> None: ...
 
 class ListenerRuntime(Runtime):

@@ -23,13 +23,14 @@ from amphorad.proxy.engine.member_conn cimport (
 from amphorad.proxy.engine.memory cimport block_give, timer_set
 from amphorad.proxy.engine.persistence cimport persistence_source
 from amphorad.proxy.engine.runtime cimport (
-    DEAD, PERSISTED, READABLE, SOURCE_PERSISTENCE, TO_REMEMBER, WAITING, WRITABLE, ListenerConfig, Member, MemberConn, load_config, load_view,
+    DEAD, HANDSHAKING, PERSISTED, READABLE, SOURCE_PERSISTENCE, TO_REMEMBER, WAITING, WRITABLE, ListenerConfig, Member, MemberConn, load_config, load_view,
 )
 from amphorad.proxy.engine.system cimport (
     AF_INET, AF_INET6, EADDRNOTAVAIL, EMFILE, ENFILE, ENOBUFS, ENOMEM, add_i64, bump_i32, bump_i64, errno, getsockname,
     load_i64, load_u32, peek_u32, peek_u64, put_u64, raise_i64, sockaddr, sockaddr_in, sockaddr_in6, sockaddr_storage,
     socklen_t,
 )
+from amphorad.proxy.engine.traffic_log cimport log_handshake
 from amphorad.proxy.wire.proxy_protocol cimport PROXY_NONE, ProxyEnd, proxy_header_write
 
 cdef enum:
@@ -74,6 +75,8 @@ cdef void session_close(Session *session) noexcept nogil:
     cdef Listener *listener = session.listener
     if session.client.flags & DEAD:
         return
+    if session.client.flags & HANDSHAKING:
+        log_handshake(session)
     if session.member_conn != NULL:
         member_conn_close(session.member_conn)
         session.member_conn = NULL
