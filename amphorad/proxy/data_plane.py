@@ -40,7 +40,7 @@ from amphorad.proxy.member_states import STICKS, USABLE, MemberStates
 from amphorad.proxy.member_tls import pool_tls
 from amphorad.proxy.policy import compile_policies, policy_pool_ids
 from amphorad.proxy.tls.context import rotate_ticket_keys
-from amphorad.proxy.tls.facts import CERTIFICATE_FACTS
+from amphorad.proxy.tls.facts import CERTIFICATE_FACTS, FACT_LIMITS
 from amphorad.proxy.wire.log_line import LogProgram
 from amphorad.stick_tables import KIND_ADDRESS, KIND_STRING, Shape, TableSpace
 
@@ -59,7 +59,8 @@ PoolKey = tuple[str, str]
 _Policies = tuple[tuple["L7Policy", ...], bool]  # what a program is made of, see `compile_policies`
 MemberKey = tuple[str, str, str, str, int]  # listener, pool, member, address, port
 
-INSERTION_LIMIT_BYTES = 1536  # what the engine's buffer for inserted lines has room for, less X-Forwarded-For and Host
+# EXTRA_BYTES in engine/request.pyx, less what else goes there: Connection, Host (255 bytes of it) and X-Forwarded-For
+INSERTION_LIMIT_BYTES = 5760
 WEIGHT_LIMIT = 256
 RATED_SOURCES = 98304  # client addresses that the limit of single sources remembers, in 2 MiB
 BIND_LIMIT = 32  # MAX_BINDS in engine/runtime.pxd
@@ -890,7 +891,9 @@ def _insertions(pool: Pool, extras: Extras) -> list[tuple[bytes, bytes | int | s
     size = 0
     for insertion in pool.header_insertions:
         if insertion.value in CERTIFICATE_FACTS:
-            insertions.append((insertion.name.lower().encode(), CERTIFICATE_FACTS.index(insertion.value)))
+            fact = CERTIFICATE_FACTS.index(insertion.value)
+            size += len(insertion.name) + FACT_LIMITS[fact] + 4
+            insertions.append((insertion.name.lower().encode(), fact))
             continue
         value = None if insertion.value == "%[dst_port]" else insertion.value.encode()
         if value is not None and b"%" in value:

@@ -35,6 +35,8 @@ from amphorad.proxy.engine.system cimport (
 from amphorad.proxy.tls.proxy_facts cimport tls_proxy_facts
 from amphorad.proxy.tls.transport cimport tls_connect, tls_handshake, tls_server_name
 from amphorad.proxy.wire.proxy_protocol cimport PROXY_NONE, ProxyEnd, ProxyTls, proxy_header_write
+from amphorad.proxy.engine.traffic_log cimport log_handshake
+from amphorad.proxy.wire.proxy_protocol cimport PROXY_NONE, ProxyEnd, proxy_header_write
 
 cdef enum:
     PAUSE_MS = 1000
@@ -78,6 +80,8 @@ cdef void session_close(Session *session) noexcept nogil:
     cdef Listener *listener = session.listener
     if session.client.flags & DEAD:
         return
+    if session.client.flags & HANDSHAKING:
+        log_handshake(session)
     if session.member_conn != NULL:
         member_conn_close(session.member_conn)
         session.member_conn = NULL
