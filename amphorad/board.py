@@ -5,7 +5,7 @@ plane. Because the segment belongs to the supervising process, what it holds sur
 data plane. Layout (native byte order; `proxy/engine/board.pxd` declares the same structs, a test compares them):
 
     header, 4096 bytes      magic, version, threads, slots, slots ever used
-    slots, 512 bytes each   one object: kind, state, identity, gauges, balancing state, last health check, observation
+    slots, 512 bytes each   one object: kind, state, identity, gauges, balancing state, last health check
     rows, 512 bytes each    [thread][slot]: 32 counters of 64 bits, 64 latency buckets of 32 bits
     stick tables            sparse; see `amphorad.stick_tables`
 
@@ -33,7 +33,6 @@ __all__ = [
     "MAX_THREADS",
     "Board",
     "BoardFull",
-    "Exclusion",
     "Kind",
     "LastCheck",
     "ListenerStatistics",
@@ -83,13 +82,6 @@ _SLOT = struct.Struct(f"=IIIIqqIIqqq{NAME_BYTES}s{NAME_BYTES}s{NAME_BYTES}s")
 # After the names: state, code, text, info, status, duration_us, since, checked_at, checks, failures, transitions
 _CHECK = struct.Struct("=16s8s32s48siIddIII")
 CHECK_AT = _SLOT.size
-# After the check: failed connections and bad responses in a row, which the engine counts; then until when the member is
-# ejected, how often in a row, percent of its weight (0: 100), why
-_OBSERVED = struct.Struct("=II")
-OBSERVED_AT = CHECK_AT + _CHECK.size
-_EXCLUSION = struct.Struct("=IHBB")
-EXCLUSION_AT = OBSERVED_AT + _OBSERVED.size
-_EJECTED_FOR = ("", "connects", "errors")
 _ROW = struct.Struct("=32Q64I")
 _WORD = struct.Struct("=I")
 _WIDE = struct.Struct("=q")
@@ -146,22 +138,6 @@ class LastCheck(NamedTuple):
         return self.state.startswith("UP")
 
 
-class Exclusion(NamedTuple):
-    """Why a member gets less than its configuration and its checks say (`amphorad.observation`, `amphorad.slow_start`).
-
-    Args:
-        ejected_until: wall time in whole seconds; 0: it is not ejected.
-        ejections: how many in a row, this one included.
-        reason: of the ejection: `connects` (failed connections) or `errors` (bad responses).
-        percent: of its weight that it gets, below 100 during a slow start.
-    """
-
-    ejected_until: float
-    ejections: int
-    reason: str
-    percent: int
-
-
 class BoardFull(Exception):
     """No free slot: the configuration has more listeners, pools and members than the board can hold."""
 
@@ -216,7 +192,6 @@ class MemberStatistics(_Statistics):
     weight: int
     idle: int
     check: LastCheck | None = None
-    exclusion: Exclusion | None = None
 
 
 class Board:
@@ -341,27 +316,6 @@ class Board:
             check.transitions & 0xFFFFFFFF,
         )
 
-    def show_exclusion(self, slot: int, exclusion: Exclusion | None) -> None:
-        """Puts in its slot why a member gets less than its due; None: it does not."""
-        at = self._slot_at(slot) + EXCLUSION_AT
-        if exclusion is None:
-            self._map[at : at + _EXCLUSION.size] = bytes(_EXCLUSION.size)
-            return
-        _EXCLUSION.pack_into(
-            self._map,
-            at,
-            min(round(exclusion.ejected_until), 0xFFFFFFFF),
-            min(exclusion.ejections, 0xFFFF),
-            0 if exclusion.percent >= 100 else exclusion.percent,
-            _EJECTED_FOR.index(exclusion.reason),
-        )
-
-    def _exclusion(self, slot: int) -> Exclusion | None:
-        until, ejections, percent, reason = _EXCLUSION.unpack_from(self._map, self._slot_at(slot) + EXCLUSION_AT)
-        if not until and not percent:
-            return None
-        return Exclusion(float(until), ejections, _EJECTED_FOR[min(reason, 2)], percent or 100)
-
     def _last_check(self, slot: int) -> LastCheck | None:
         at = self._slot_at(slot) + CHECK_AT
         if not self._map[at]:
@@ -422,7 +376,6 @@ class Board:
                 fields[2],
                 max(0, fields[9]),
                 self._last_check(slot),
-                self._exclusion(slot),
             )
             for slot, fields, names in self._read(Kind.MEMBER)
         ]

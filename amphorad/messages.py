@@ -189,7 +189,6 @@ class Transition(msgspec.Struct, frozen=True, tag="transition"):
         at: wall time.
         reason: what the deciding check found.
         lines: for the log, in HAProxy's words; the second one when the pool has no member left.
-        what: "" for UP or DOWN; else what has happened in place of that: `ejected` or `returned`.
     """
 
     listener_id: str
@@ -199,7 +198,6 @@ class Transition(msgspec.Struct, frozen=True, tag="transition"):
     at: float
     reason: str
     lines: tuple[str, ...]
-    what: str = ""
 
 
 Message = Begin | Apply | Stop | Survive | Adopt | Adoption | Hello | Receipt | Pulse | Alarm | Transition

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from amphorad.admin import Refused
 from amphorad.dialects import haproxy
+from amphorad.extras import Extras
 from amphorad.model import ReusePolicy
 
 if TYPE_CHECKING:
@@ -14,7 +15,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from amphorad.model import LoadBalancer, Pool
-    from amphorad.observation import Observation
 
 __all__ = ["Options", "data_plane_arguments", "read_configuration"]
 
@@ -37,10 +37,9 @@ class Options:
         local_peer: this machine's name among the peers of a configuration; None: the one whose address it has.
         namespace: file of the network namespace of listeners, members and health checks; None for this process's own. Needs root.
         user: whom the data plane runs as (see `amphorad.privileges`); None for this process's user. Needs root.
-        observation: eject members that fail sessions, see `amphorad.observation`; None: do not.
-        slow_start_s: how long a member that comes back takes to its full weight; 0: no time.
         survive: the data plane goes on serving when this process dies or leaves, and the next `Supervisor` with this
             `state_dir` adopts it.
+        extras: what goes beyond the controller's configuration.
     """
 
     file: Path | None = None
@@ -57,9 +56,8 @@ class Options:
     local_peer: str | None = None
     namespace: Path | None = None
     user: str | None = None
-    observation: Observation | None = None
-    slow_start_s: float = 0.0
     survive: bool = False
+    extras: Extras = Extras()  # noqa: RUF009, frozen
 
 
 def read_configuration(
@@ -98,7 +96,6 @@ def data_plane_arguments(options: Options, threads: int) -> list[str]:
         "--local-peer": options.local_peer,
         "--namespace": options.namespace,
         "--user": options.user,
-        "--observe": options.observation.text if options.observation is not None else None,
-        "--slow-start": options.slow_start_s or None,
+        "--extras": options.extras.encode() if options.extras != Extras() else None,
     }
     return arguments + [f"{name}={value}" for name, value in choices.items() if value is not None]

@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 __all__ = [
     "Counts",
     "DataPlaneStatus",
-    "ExclusionStatus",
     "ListenerStatus",
     "MemberCheck",
     "MemberStatus",
@@ -99,24 +98,11 @@ class MemberCheck(msgspec.Struct, frozen=True):
 
 
 class TransitionStatus(msgspec.Struct, frozen=True):
-    """A change of a member's health: wall time, the new state, and what the deciding check found.
-
-    `what` is empty for UP and DOWN; `ejected` or `returned` otherwise.
-    """
+    """A change of a member's health: wall time, the new state, and what the deciding check found."""
 
     at: float
     up: bool
     reason: str
-    what: str = ""
-
-
-class ExclusionStatus(msgspec.Struct, frozen=True):
-    """Why a member gets less than its due; see `amphorad.board.Exclusion` for its fields."""
-
-    ejected_until: float
-    ejections: int
-    reason: str
-    percent: int
 
 
 class MemberStatus(msgspec.Struct, frozen=True):
@@ -130,11 +116,6 @@ class MemberStatus(msgspec.Struct, frozen=True):
     counts: Counts
     check: MemberCheck | None = None
     history: tuple[TransitionStatus, ...] = ()
-    exclusion: ExclusionStatus | None = None
-
-    @property
-    def is_ejected(self) -> bool:
-        return self.exclusion is not None and self.exclusion.ejected_until > 0
 
 
 class PoolStatus(msgspec.Struct, frozen=True):
@@ -237,7 +218,6 @@ def _pool(
                 counts=Counts.of(on_board),
                 check=MemberCheck.of(on_board.check) if on_board and on_board.check else None,
                 history=tuple(transitions.get(MemberKey(listener.id, pool.id, member.id), ())),
-                exclusion=ExclusionStatus(*on_board.exclusion) if on_board and on_board.exclusion else None,
             )
             for member, on_board in found
         ),
@@ -305,7 +285,7 @@ def _member_row(member: MemberStatus) -> list[str]:
     return [
         member.id,
         _endpoint(member.address, member.port),
-        state_text(member) + (" ejected" if member.is_ejected else "") + (" backup" if member.backup else ""),
+        state_text(member) + (" backup" if member.backup else ""),
         str(member.weight),
         str(counts.current),
         str(member.idle),

@@ -580,7 +580,7 @@ class Supervisor:
     def _keep_transition(self, transition: Transition) -> None:
         key = MemberKey(transition.listener_id, transition.pool_id, transition.member_id)
         kept = self._transitions.setdefault(key, collections.deque(maxlen=TRANSITIONS_KEPT))
-        kept.append(TransitionStatus(transition.at, transition.up, transition.reason, transition.what))
+        kept.append(TransitionStatus(transition.at, transition.up, transition.reason))
 
     # --- the admin socket's side ---
 

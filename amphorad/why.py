@@ -96,7 +96,7 @@ def _found(kind: str, wanted: str, texts: list[str], known: Iterator[str]) -> st
 
 def _member(status: Status, listener: ListenerStatus, pool: PoolStatus, member: MemberStatus, now: float) -> str:
     address = f"[{member.address}]" if ":" in member.address else member.address
-    lines = [_state(member, now), *_reasons(status, listener, pool, member, now), *_traffic(pool, member)]
+    lines = [_state(member, now), *_reasons(status, listener, pool, member), *_traffic(pool, member)]
     lines += [_change(change, now) for change in member.history[-HISTORY_SHOWN:]]
     title = f"member {member.id} ({address}:{member.port}) of pool {pool.id}, listener {listener.id}"
     return "\n".join([title, *_indented(lines)])
@@ -130,17 +130,15 @@ def _check(check: MemberCheck | None, state: str, now: float) -> str:
     )
 
 
-def _reasons(status: Status, listener: ListenerStatus, pool: PoolStatus, member: MemberStatus, now: float) -> list[str]:
+def _reasons(status: Status, listener: ListenerStatus, pool: PoolStatus, member: MemberStatus) -> list[str]:
     """What keeps new clients away, or that nothing does."""
-    against = list(_obstacles(status, listener, pool, member, now))
+    against = list(_obstacles(status, listener, pool, member))
     if against:
         return [f"gets no new clients: {reason}" for reason in against]
-    return [f"gets new clients: {_share(pool, member)}", *_slow_start(member), *_full(listener)]
+    return [f"gets new clients: {_share(pool, member)}", *_full(listener)]
 
 
-def _obstacles(
-    status: Status, listener: ListenerStatus, pool: PoolStatus, member: MemberStatus, now: float
-) -> Iterator[str]:
+def _obstacles(status: Status, listener: ListenerStatus, pool: PoolStatus, member: MemberStatus) -> Iterator[str]:
     if not status.data_plane.pid:
         yield "the data plane is not running"
     if member.state == "DOWN":
@@ -151,25 +149,8 @@ def _obstacles(
         yield "it is not in the balancing yet"
     elif member.weight == 0:
         yield "its weight is 0; clients that persistence ties to it are still served"
-    elif member.is_ejected and member not in _chosen(pool):
-        yield _ejection(member, now)
-    elif member.backup and (others := [other for other in _chosen(pool) if not other.backup]):
+    elif member.backup and (others := [other for other in _usable(pool) if not other.backup]):
         yield f"it is a backup, and {_count(len(others), 'other member')} of the pool can serve"
-
-
-def _ejection(member: MemberStatus, now: float) -> str:
-    assert member.exclusion is not None
-    causes = {"connects": "connections to it failed", "errors": "its responses were 5xx or broken off"}
-    left = duration(max(0.0, member.exclusion.ejected_until - now))
-    times = f", for the {member.exclusion.ejections}. time in a row" if member.exclusion.ejections > 1 else ""
-    why = causes.get(member.exclusion.reason, "it failed")
-    return f"it is ejected for another {left}{times}: too many in a row of {why}"
-
-
-def _slow_start(member: MemberStatus) -> list[str]:
-    if member.exclusion is None or member.exclusion.percent >= 100:
-        return []
-    return [f"but only {member.exclusion.percent} % of its weight so far: it came back and is in its slow start"]
 
 
 def _full(listener: ListenerStatus) -> list[str]:
@@ -182,18 +163,12 @@ def _share(pool: PoolStatus, member: MemberStatus) -> str:
     chosen = _chosen(pool)
     total = sum(each.weight for each in chosen) or 1
     part = f"weight {member.weight} of {total} over {_count(len(chosen), 'member')} in use"
-    effective = sum(_weight(each) for each in chosen) or 1
-    share = f"{100 * _weight(member) / effective:.0f} %"
+    share = f"{100 * member.weight / total:.0f} %"
     if pool.algorithm == BY_LOAD:
         return f"{part}; {pool.algorithm} gives each request to the member with the fewest open ones for its weight"
     if pool.algorithm in BY_ADDRESS:
         return f"{part}, about {share} of the client addresses ({pool.algorithm})"
     return f"{part}, about {share} of what comes ({pool.algorithm})"
-
-
-def _weight(member: MemberStatus) -> float:
-    """With what a slow start leaves of it."""
-    return member.weight * (member.exclusion.percent if member.exclusion is not None else 100) / 100
 
 
 def _traffic(pool: PoolStatus, member: MemberStatus) -> list[str]:
@@ -212,8 +187,7 @@ def _traffic(pool: PoolStatus, member: MemberStatus) -> list[str]:
 
 
 def _change(change: TransitionStatus, now: float) -> str:
-    what = change.what or ("UP" if change.up else "DOWN")
-    return f"{_moment(change.at)} ({_ago(change.at, now)}): {what}, {change.reason}"
+    return f"{_moment(change.at)} ({_ago(change.at, now)}): {'UP' if change.up else 'DOWN'}, {change.reason}"
 
 
 # --- a pool ---
@@ -235,11 +209,7 @@ def _pool(status: Status, listener: ListenerStatus, pool: PoolStatus, now: float
     names = {member.id for member in chosen}
     lines = [f"{verdict} ({counted})"]
     for member in pool.members:
-        use = (
-            "; ".join([_share(pool, member), *_slow_start(member)])
-            if member.id in names
-            else "; ".join(_obstacles(status, listener, pool, member, now))
-        )
+        use = _share(pool, member) if member.id in names else "; ".join(_obstacles(status, listener, pool, member))
         lines.append(f"{member.id}: {use or 'not used'}")
         if member.state == "DOWN":
             lines.append(f"  {_state(member, now)}")
@@ -251,14 +221,9 @@ def _usable(pool: PoolStatus) -> list[MemberStatus]:
 
 
 def _chosen(pool: PoolStatus) -> list[MemberStatus]:
-    """Whom the balancing chooses from: backups only when nothing else is left, ejected ones only when nobody is."""
+    """Whom the balancing chooses from: backups only when nothing else is left, and then all of them."""
     usable = _usable(pool)
-    fit = [member for member in usable if not member.is_ejected]
-    return [member for member in fit if not member.backup] or fit or _without_backups(usable)
-
-
-def _without_backups(members: list[MemberStatus]) -> list[MemberStatus]:
-    return [member for member in members if not member.backup] or members
+    return [member for member in usable if not member.backup] or usable
 
 
 # --- a listener ---

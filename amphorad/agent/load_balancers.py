@@ -487,9 +487,8 @@ class LoadBalancers:
             escaping=settings.escaping,
             algorithms=settings.algorithms,
             minimum_body_rate=settings.minimum_body_rate,
+            extras=settings.extras,
             traffic_log=settings.traffic_log,
-            observation=settings.observation,
-            slow_start_s=settings.slow_start_s,
             free_bind=True,  # a BACKUP does not have the VIP
             survive=True,
             local_peer=configuration.peer_name(settings.amphora_id) if settings.amphora_id else None,

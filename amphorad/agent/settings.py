@@ -14,13 +14,13 @@ import pwd
 from dataclasses import dataclass
 from enum import Enum, StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from amphorad.agent.ini import MAX_BYTES, Assignment, Assignments, parse
 from amphorad.dialects.haproxy import Escaping
 from amphorad.errors import ConfigError
+from amphorad.extras import FIELDS, Extra, Extras
 from amphorad.model import ReusePolicy
-from amphorad.observation import Observation, ObservationError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -76,13 +76,12 @@ TABLE: Final[dict[tuple[str, str], str]] = {
     ("amphorad", "grace"): "10",  # seconds that open sessions may go on after a stop
     ("amphorad", "minimum_body_rate"): "",  # bytes per second of a request body; empty: the data plane's default
     ("amphorad", "traffic_log"): "",  # datagram socket; empty: the one that the texts name; `none`: no traffic log
-    ("amphorad", "observe"): "",  # NAME=VALUE,... or `on`: eject members that fail sessions; empty: do not
-    ("amphorad", "slow_start"): "0",  # seconds that a member that comes back takes to its full weight
     ("amphorad", "state_dir"): "/run/amphorad",  # runtime files that a reboot may delete
     ("amphorad", "admin_socket"): "",  # empty: admin.sock in state_dir
     ("amphorad", "log_target"): "",  # stderr, syslog or a path; empty: syslog if use_syslog and /dev/log exist
     ("amphorad", "heartbeat_key_unescape"): "False",  # True: undo the controller's HTML escaping of heartbeat_key
     ("amphorad", "keepalived_command"): "keepalived",  # program, looked up in PATH
+    **{("amphorad", extra.name): str(extra.default) for extra in FIELDS},
 }
 
 MUTABLE: Final = frozenset(
@@ -134,11 +133,10 @@ class AgentSettings:
     grace_s: float
     minimum_body_rate: int | None
     traffic_log: str | None
-    observation: Observation | None
-    slow_start_s: float
     state_dir: Path
     admin_socket: Path
     keepalived_command: str
+    extras: Extras
 
     @property
     def namespace_path(self) -> Path:
@@ -208,11 +206,10 @@ def parse_settings(texts: Sequence[tuple[Path, str]]) -> AgentSettings:
         grace_s=_seconds(get("amphorad", "grace"), 0),
         minimum_body_rate=_optional(get("amphorad", "minimum_body_rate"), lambda of: _integer(of, 0, 2**31 - 1)),
         traffic_log=_traffic_log(get("amphorad", "traffic_log")),
-        observation=_optional(get("amphorad", "observe"), _observation),
-        slow_start_s=_seconds(get("amphorad", "slow_start"), 0),
         state_dir=state_dir,
         admin_socket=_optional(get("amphorad", "admin_socket"), _path) or state_dir / "admin.sock",
         keepalived_command=get("amphorad", "keepalived_command").text or "keepalived",
+        extras=Extras(**{extra.name: _extra(get("amphorad", extra.name), extra) for extra in FIELDS}),
     )
 
 
@@ -246,6 +243,13 @@ def _seconds(value: Assignment, least: float) -> float:
     if not least <= number <= 86400:
         raise value.refuse(f"not between {least:g} and 86400 seconds")
     return number
+
+
+def _extra(value: Assignment, extra: Extra) -> Any:
+    try:
+        return extra.parse(value.text)
+    except ValueError as error:
+        raise value.refuse(str(error)) from None
 
 
 def _path(value: Assignment) -> Path:
@@ -325,13 +329,6 @@ def _traffic_log(value: Assignment) -> str | None:
     if not value.text:
         return None
     return "" if value.text == "none" else str(_path(value))
-
-
-def _observation(value: Assignment) -> Observation:
-    try:
-        return Observation.parse("" if value.text == "on" else value.text)
-    except ObservationError as error:
-        raise value.refuse(str(error)) from None
 
 
 def _user(value: Assignment) -> str:

@@ -6,14 +6,18 @@ import argparse
 import os
 from enum import IntEnum
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import amphorad
 from amphorad import algorithms
 from amphorad.dialects.haproxy import Escaping
+from amphorad.extras import FIELDS, Extra, Extras
 from amphorad.model import ReusePolicy
-from amphorad.observation import Observation, ObservationError
 
-__all__ = ["ExitCode", "build_parser", "default_state_dir"]
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["ExitCode", "build_parser", "default_state_dir", "extras_of"]
 
 
 class ExitCode(IntEnum):
@@ -73,13 +77,6 @@ def _algorithm(text: str) -> tuple[str | None, str]:
         if name not in known:
             raise argparse.ArgumentTypeError(f"no algorithm {name!r}; there are {', '.join(sorted(known))}")
     return old or None, new
-
-
-def _observation(text: str) -> Observation:
-    try:
-        return Observation.parse(text)
-    except ObservationError as error:
-        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def _rate(text: str) -> int:
@@ -211,23 +208,6 @@ def _add_serve(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         help='datagram socket for the traffic log, "" for none (default: the one that the file names)',
     )
     parser.add_argument(
-        "--observe",
-        type=_observation,
-        nargs="?",
-        const=Observation(),
-        metavar="NAME=VALUE,...",
-        help="eject a member for a while after `connects` (5) failed connections or `errors` (5) bad responses in a row: for"
-        " `eject_s` (30) seconds times its ejections so far, `longest_s` (300) at most, and at most `share` (50) percent of a"
-        " pool; `check` (1): a failed connection has its health monitor check it at once (default: not)",
-    )
-    parser.add_argument(
-        "--slow-start",
-        type=_seconds,
-        default=0.0,
-        metavar="SECONDS",
-        help="a member that comes back reaches its full weight after that time (default: 0, at once)",
-    )
-    parser.add_argument(
         "--free-bind",
         action="store_true",
         help="also listen on addresses that this machine does not have at the moment",
@@ -249,6 +229,39 @@ def _add_serve(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         " same state directory takes it over without losing a connection; SIGTERM and SIGINT still end both. Without it the"
         " data plane ends with this process",
     )
+    _add_extras(parser)
+
+
+def _add_extras(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("beyond the controller's configuration, all off by default")
+    for extra in FIELDS:
+        if extra.kind is bool:
+            group.add_argument(extra.flag, action="store_true", help=extra.help)
+            continue
+        default = f"{extra.default:g}" if isinstance(extra.default, float) else str(extra.default or "none of these")
+        if extra.kind is int:
+            default = str(extra.default)
+        group.add_argument(
+            extra.flag,
+            type=_extra_value(extra),
+            default=extra.default,
+            metavar=extra.metavar,
+            help=f"{extra.help} (default: {default})".replace("%", "%%"),
+        )
+
+
+def _extra_value(extra: Extra) -> Callable[[str], Any]:
+    def parse(text: str) -> Any:
+        try:
+            return extra.parse(text)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(f"{text!r} is {error}") from None
+
+    return parse
+
+
+def extras_of(arguments: argparse.Namespace) -> Extras:
+    return Extras(**{extra.name: getattr(arguments, extra.name) for extra in FIELDS})
 
 
 def _add_agent(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

@@ -185,6 +185,7 @@ class MonitorSet:
         self._on_check = on_check
         self._alarm = alarm
         self._initial = dict(initial or {})
+        self._files: dict[str, bytes] = {}
         self._sessions = sessions
         self._clock = clock
         self._wall = wall
@@ -203,7 +204,7 @@ class MonitorSet:
     def _built_in(self) -> dict[ProbeKind, Prober]:
         assert self._poller is not None
         return {
-            ProbeKind.STREAM: StreamProber(self._poller),
+            ProbeKind.STREAM: StreamProber(self._poller, self._files),
             ProbeKind.PING: PingProber(self._poller),
             ProbeKind.UDP_CONNECT: UdpProber(self._poller),
             ProbeKind.SCTP: SctpProber(self._poller),
@@ -211,13 +212,18 @@ class MonitorSet:
 
     # --- configuration ---
 
-    def apply(self, load_balancer: LoadBalancer) -> None:
+    def apply(self, load_balancer: LoadBalancer, files: Mapping[str, bytes] | None = None) -> None:
         """Checks the members of this configuration from now on.
 
         A monitor whose target and settings are the same goes on undisturbed. When only those of the monitor changed, the
         member keeps its state. A member with another address or port is a new one; if the old one was DOWN, that is
         reported as a transition to UP.
+
+        Args:
+            files: what TLS options name, by path; what is not in it is opened.
         """
+        self._files.clear()
+        self._files.update(files or {})
         self.apply_targets(*_targets(load_balancer))
 
     def apply_targets(self, wanted: Mapping[MemberKey, Target], members: Mapping[MemberKey, Member]) -> None:

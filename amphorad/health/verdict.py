@@ -36,6 +36,7 @@ class CheckStatus(Enum):
     PROCOK = ("PROCOK", "External check passed", True)
     PROCERR = ("PROCERR", "External check error", False)
     PROCTOUT = ("PROCTOUT", "External check timeout", False)
+    HANA = ("HANA", "Health analyze", False)  # no check: what live traffic showed
     LOCAL = ("LOCAL", "Local resource problem", None)
 
     def __init__(self, code: str, text: str, passed: bool | None) -> None:
@@ -53,7 +54,7 @@ class Finding(NamedTuple):
 
 
 class CheckResult(NamedTuple):
-    """A finding and how long the check took, in seconds."""
+    """A finding and how long the check took, in seconds; negative when there was none."""
 
     status: CheckStatus
     code: int | None
@@ -68,7 +69,8 @@ class CheckResult(NamedTuple):
             parts.append(f"code: {self.code}")
         if self.info:
             parts.append(f'info: "{self.info}"')
-        parts.append(f"check duration: {self.duration_s * 1000:.0f}ms")
+        if self.duration_s >= 0:
+            parts.append(f"check duration: {self.duration_s * 1000:.0f}ms")
         return ", ".join(parts)
 
 

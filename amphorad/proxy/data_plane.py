@@ -8,15 +8,17 @@ longer wanted is kept until the last session has let go of it.
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import socket
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from amphorad.board import Board, BoardFull, Kind, LastCheck, MemberState
 from amphorad.errors import ConfigError
-from amphorad.model import Algorithm, AppCookie, HttpCookie, L7RuleType, Mode, ProxyProtocol, ReusePolicy, SourceIp
+from amphorad.extras import Extras
+from amphorad.model import Algorithm, AppCookie, HttpCookie, Member, Mode, Pool, ProxyProtocol, ReusePolicy, SourceIp
 from amphorad.proxy.admin_log import AdminLog
 from amphorad.proxy.engine.engine import (
     APP_COOKIE,
@@ -31,40 +33,45 @@ from amphorad.proxy.engine.engine import (
     View,
 )
 from amphorad.proxy.engine.stick_table import Table, table_bytes
+from amphorad.proxy.json_log import JSON_LINE_LIMIT, as_json
 from amphorad.proxy.listener_tls import build_context, expiry_alarms, files_of
 from amphorad.proxy.log_format import FACILITIES, LogFormatError, parse
+from amphorad.proxy.member_states import STICKS, USABLE, MemberStates
+from amphorad.proxy.member_tls import pool_tls
 from amphorad.proxy.policy import compile_policies, policy_pool_ids
-from amphorad.proxy.standing import MemberKey, Standing, choose_usable
 from amphorad.proxy.tls.context import rotate_ticket_keys
-from amphorad.proxy.tls.facts import CERTIFICATE_FACTS
+from amphorad.proxy.tls.facts import CERTIFICATE_FACTS, FACT_LIMITS
 from amphorad.proxy.wire.log_line import LogProgram
-from amphorad.slow_start import scaled_weights
 from amphorad.stick_tables import KIND_ADDRESS, KIND_STRING, Shape, TableSpace
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from amphorad.model import Bind, L7Policy, Listener, ListenerTls, LoadBalancer, Member, Pool
-    from amphorad.observation import Observation
-    from amphorad.proxy.standing import StandingChange
+    from amphorad.model import Bind, L7Policy, Listener, ListenerTls, LoadBalancer
+    from amphorad.proxy.member_states import Ejection, MemberId, PoolId
+    from amphorad.proxy.member_tls import PoolTls
     from amphorad.proxy.tls.context import ServerContext
     from amphorad.proxy.wire.matcher import PolicyProgram
 
 __all__ = ["DataPlane", "Settings"]
 
 PoolKey = tuple[str, str]
+_Policies = tuple[tuple["L7Policy", ...], bool]  # what a program is made of, see `compile_policies`
+MemberKey = tuple[str, str, str, str, int]  # listener, pool, member, address, port
 
-INSERTION_LIMIT_BYTES = 1536  # what the engine's buffer for inserted lines has room for, less X-Forwarded-For and Host
+# EXTRA_BYTES in engine/request.pyx, less what else goes there: Connection, Host (255 bytes of it) and X-Forwarded-For
+INSERTION_LIMIT_BYTES = 5760
 WEIGHT_LIMIT = 256
+RATED_SOURCES = 98304  # client addresses that the limit of single sources remembers, in 2 MiB
 BIND_LIMIT = 32  # MAX_BINDS in engine/runtime.pxd
 TICKET_KEY_S = 3600.0  # a ticket is good for two hours, and three keys are accepted
 HANDSHAKE_ALARM_INTERVAL_S = 60.0
 OVERRUN_ALARM_INTERVAL_S = 60.0  # at most one alarm of a rule in that time
 _REUSE = {ReusePolicy.NEVER: 0, ReusePolicy.SAFE: 1, ReusePolicy.RETRY: 2}
-_PROXY_VERSIONS = {None: 0, ProxyProtocol.V1: 1, ProxyProtocol.V2: 2}
-_CERTIFICATE_RULES = {L7RuleType.SSL_CONN_HAS_CERT, L7RuleType.SSL_VERIFY_RESULT, L7RuleType.SSL_DN_FIELD}
-_USABLE = (MemberState.UP, MemberState.NO_CHECK)
-_STICKS = (MemberState.UP, MemberState.NO_CHECK, MemberState.DRAIN)  # usable for the clients that are its own
+_PROXY_VERSIONS = {None: 0, ProxyProtocol.V1: 1, ProxyProtocol.V2: 2, ProxyProtocol.V2_SSL_CN: 3}
+_DRAINING = (MemberState.DRAIN, MemberState.MAINT)
+EXPORTER = "prometheus-exporter-internal"  # HAProxy's name for it (Octavia contract section 4.6)
+LINE_LIMIT = 1025  # of the traffic log, as HAProxy's
 _LOG_TAG = b"haproxy"  # log pipelines of Octavia deployments select on it (Octavia contract section 4.13)
 
 
@@ -80,8 +87,7 @@ class Settings:
         linger_s: how long a client may take to close after a last answer.
         splice_after: long reads in a row after which a TCP direction is spliced; 255 for never.
         log_socket: traffic log socket that replaces the one in the file; "" for no traffic log.
-        observation: how members are observed; None: they are not.
-        slow_start_s: how long a member that comes back takes to its full weight; 0: no time.
+        extras: what goes beyond the controller's configuration.
     """
 
     reuse: ReusePolicy = ReusePolicy.RETRY
@@ -90,8 +96,7 @@ class Settings:
     linger_s: float = 2.0
     splice_after: int = 4
     log_socket: str | None = None
-    observation: Observation | None = None
-    slow_start_s: float = 0.0
+    extras: Extras = Extras()  # noqa: RUF009, frozen
 
 
 class _TrafficLogSocket:
@@ -144,13 +149,13 @@ class DataPlane:
 
     Attributes:
         admin_log: to the log targets of the configuration.
-        trouble: with `Settings.observation` a descriptor, else -1. When it is readable, `look_at_trouble` has something to see.
+        exporter_port: of the HTTP server on 127.0.0.1 that answers PROMETHEUS listeners; 0 while there is none.
     """
 
     def __init__(self, board: Board, *, threads: int, settings: Settings) -> None:
         if threads > board.threads:
             raise ValueError(f"the board was made for {board.threads} threads, not {threads}")
-        self._board = board
+        self.board = self._board = board
         self._settings = settings
         board.reset_gauges()
         self._engine = Engine(
@@ -160,6 +165,7 @@ class DataPlane:
             idle_lifetime_s=settings.idle_lifetime_s,
             linger_s=settings.linger_s,
             splice_after=settings.splice_after,
+            rated_sources=RATED_SOURCES if settings.extras.rate_limit_source else 0,
         )
         self._load_balancer: LoadBalancer | None = None
         self.tables = TableSpace(board.memory, board.tables_at, Table, table_bytes)
@@ -168,23 +174,24 @@ class DataPlane:
         self._binds: dict[tuple[str, Bind], int] = {}
         self._pools: dict[PoolKey, PoolRuntime] = {}
         self._members: dict[MemberKey, MemberRuntime] = {}
-        self._health = _health_on(board)
+        self._states = MemberStates(settings.extras, _health_on(board))
+        self._seen_member_failures = 0
+        self._ejections: list[Ejection] = []
+        self._draining: dict[ListenerRuntime | MemberRuntime, float] = {}  # since when
+        self._failing: list[MemberId] = []
         self._leaving: list[_Departure | PoolRuntime | MemberRuntime] = []
         self._programs: dict[str, LogProgram] = {}
         self._log_socket = _TrafficLogSocket()
         self.admin_log = AdminLog()
+        self.exporter_port = 0
         self._alarms: list[str] = []
         self._seen_accept_failures = 0
         self._seen_log_drops = 0
-        self._policies: dict[str, tuple[tuple[L7Policy, ...], PolicyProgram]] = {}
+        self._policies: dict[str, tuple[_Policies, PolicyProgram]] = {}
         self._overruns: dict[tuple[str, str], _Overruns] = {}
         self._tls: dict[str, _Tls] = {}
+        self._pool_tls: dict[PoolKey, PoolTls] = {}
         self._tickets_at = time.monotonic()
-        self._standing = Standing(settings.observation, settings.slow_start_s)
-        self.trouble = -1
-        if (rules := settings.observation) is not None:
-            self.trouble = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-            self._engine.observe(rules.connects, rules.errors, rules.check, self.trouble)
 
     def start(self) -> None:
         self._engine.start()
@@ -207,6 +214,7 @@ class DataPlane:
         Raises:
             ConfigError: it cannot be carried out; what ran before still runs.
         """
+        load_balancer = _with_exporter(load_balancer, self.exporter_port)
         try:
             log_path = self._log_path(load_balancer)
             prepared = _Preparation(self, load_balancer, sockets, files or {})
@@ -260,9 +268,13 @@ class DataPlane:
             if self._tls.get(listener_id) is not tls:
                 self._alarms += expiry_alarms(listener_id, tls.context)
         self._tls = new.contexts
+        for key, towards_members in new.pool_tls.items():
+            if self._pool_tls.get(key) is not towards_members:
+                self._alarms += towards_members.expiry_alarms(_place(key))
+        self._pool_tls = new.pool_tls
         self._overruns = {key: seen for key, seen in self._overruns.items() if key[0] in new.policies}
-        self._health = {key: up for key, up in self._health.items() if key in new.checked_ids}
-        self._standing.keep(self._members)
+        self._states.keep_health(new.checked_ids)
+        self._states.keep({key[:3] for key in new.members})
         self._release_unused_slots()
         self._release_unused_tables()
 
@@ -282,6 +294,7 @@ class DataPlane:
         for listener_id in departing:
             listener = self._listeners[listener_id]
             listener.remove()
+            self._note_draining(listener)
             pools = [runtime for key, runtime in self._pools.items() if key[0] == listener_id]
             members = [runtime for key, runtime in self._members.items() if key[0] == listener_id]
             self._engine.retire(_Departure(listener, pools, members))
@@ -297,6 +310,7 @@ class DataPlane:
             pool.publish(None)
         for member in members:
             member.remove()
+            self._note_draining(member)
         self._engine.sweep(members)
         for runtime in (*pools, *members):
             self._engine.retire(runtime)
@@ -337,7 +351,7 @@ class DataPlane:
     def known_health(self) -> dict[tuple[str, str, str], bool]:
         """Members that a health monitor said something of, and whether they are up. Before the first apply: what the
         data plane before this one left on the board."""
-        return dict(self._health)
+        return self._states.health
 
     def show_check(self, listener_id: str, pool_id: str, member_id: str, check: LastCheck) -> None:
         """Puts a health check on the board."""
@@ -352,11 +366,10 @@ class DataPlane:
             KeyError: there is no such member.
         """
         pool = self._find_pool(listener_id, pool_id)
-        member = next((member for member in pool.members if member.id == member_id), None)
-        if member is None:
+        if not any(member.id == member_id for member in pool.members):
             raise KeyError(member_id)
-        self._take_verdict(listener_id, pool, member, up)
-        self._publish_health(listener_id, pool)
+        self._states.set_health((listener_id, pool_id, member_id), up, time.monotonic())
+        self._publish_states(listener_id, pool)
 
     def set_members_up(self, verdicts: Mapping[tuple[str, str, str], bool]) -> None:
         """Many verdicts at once, by (listener id, pool id, member id): each pool gets one new table, not one per member.
@@ -366,72 +379,18 @@ class DataPlane:
         for listener_id, pool_id in {key[:2] for key in verdicts}:
             with contextlib.suppress(KeyError):
                 pool = self._find_pool(listener_id, pool_id)
+                now = time.monotonic()
                 for member in pool.members:
-                    up = verdicts.get((listener_id, pool_id, member.id))
-                    if up is not None:
-                        self._take_verdict(listener_id, pool, member, up)
-                self._publish_health(listener_id, pool)
+                    key = (listener_id, pool_id, member.id)
+                    if key in verdicts:
+                        self._states.set_health(key, verdicts[key], now)
+                self._publish_states(listener_id, pool)
 
-    def _take_verdict(self, listener_id: str, pool: Pool, member: Member, up: bool) -> None:
-        identity = (listener_id, pool.id, member.id)
-        key = (*identity, member.address, member.port)
-        if not up:
-            self._standing.went_down(key)
-        elif self._health.get(identity) is False:
-            self._standing.recovered(key, time.monotonic())
-        self._health[identity] = up
-
-    # --- observation ---
-
-    def look_at_trouble(self, now: float) -> list[tuple[str, str, str]]:
-        """Ejects members that have failed too often in a row. Returns those that failed and are up: worth a check.
-
-        It costs less than a microsecond for each member, so it should not be called more than a hundred times a second.
-        """
-        self._engine.rearm()
-        rules = self._settings.observation
-        failing: list[tuple[str, str, str]] = []
-        changed: dict[PoolKey, Pool] = {}
-        if rules is None or self._load_balancer is None:
-            return failing
-        for listener in self._load_balancer.listeners:
-            for pool in listener.pools:
-                for member in pool.members:
-                    key = (listener.id, pool.id, member.id, member.address, member.port)
-                    runtime = self._members[key]
-                    failures = runtime.failures
-                    if failures == (0, 0):
-                        continue
-                    if failures[0] and rules.check and self._health.get(key[:3], True):
-                        failing.append(key[:3])
-                    if self._standing.judge(key, runtime, self._count_fit(listener.id, pool, member), now):
-                        changed[key[:2]] = pool
-        for (listener_id, _pool_id), pool in changed.items():
-            self._publish_health(listener_id, pool)
-        return failing
-
-    def _count_fit(self, listener_id: str, pool: Pool, like: Member) -> int:
-        """Members of the pool that could serve in the place of this one, itself included."""
-        return sum(
-            member.backup == like.backup and self._state(listener_id, pool, member) in _USABLE
-            for member in pool.members
-        )
-
-    def _pass_time(self) -> None:
-        """Ends ejections, and goes on with slow starts."""
-        changed = {key[:2] for key in self._standing.pass_time(time.monotonic())}
-        for listener_id, pool_id in changed:
-            with contextlib.suppress(KeyError):
-                self._publish_health(listener_id, self._find_pool(listener_id, pool_id))
-
-    def standing_changes(self) -> list[StandingChange]:
-        """Ejections that have begun or ended, each once."""
-        return self._standing.changes()
-
-    def _publish_health(self, listener_id: str, pool: Pool) -> None:
+    def _publish_states(self, listener_id: str, pool: Pool) -> None:
         runtime = self._pools[listener_id, pool.id]
         replaced = runtime.view
-        runtime.publish(self._view(listener_id, pool, runtime, self._members))
+        tls = self._pool_tls.get((listener_id, pool.id))
+        runtime.publish(self._view(listener_id, pool, runtime, self._members, tls, is_tls=listener_id in self._tls))
         self._show_states(listener_id, pool, self._members)
         self._engine.retire(replaced)
 
@@ -443,53 +402,45 @@ class DataPlane:
                         return pool
         raise KeyError((listener_id, pool_id))
 
-    def _state(self, listener_id: str, pool: Pool, member: Member) -> MemberState:
-        if not member.admin_state_up:
-            return MemberState.MAINT
-        up = self._health.get((listener_id, pool.id, member.id), True)
-        if member.checked and not up:
-            return MemberState.DOWN
-        if member.weight == 0:
-            return MemberState.DRAIN
-        return MemberState.UP if member.checked else MemberState.NO_CHECK
-
     def _view(
-        self, listener_id: str, pool: Pool, runtime: PoolRuntime, members: dict[MemberKey, MemberRuntime]
+        self,
+        listener_id: str,
+        pool: Pool,
+        runtime: PoolRuntime,
+        members: dict[MemberKey, MemberRuntime],
+        tls: PoolTls | None,
+        *,
+        is_tls: bool,
     ) -> View:
-        """The pool as the engine sees it now. Backups are used only when nothing else is, and then all of them."""
-        keys = [(listener_id, pool.id, member.id, member.address, member.port) for member in pool.members]
-        runtimes = [members[key] for key in keys]
-        states = [self._state(listener_id, pool, member) for member in pool.members]
-        ejected = [self._standing.is_ejected(key) for key in keys]
-        fit = [state in _USABLE for state in states]
-        usable = choose_usable(fit, [member.backup for member in pool.members], ejected)
-        weights = scaled_weights(
-            [pool.members[place].weight for place in usable],
-            [self._standing.percent(keys[place], str(pool.algorithm)) for place in usable],
-        )
+        """The pool as the engine sees it now."""
+        key = (listener_id, pool.id)
+        runtimes = [members[*key, member.id, member.address, member.port] for member in pool.members]
+        usable = self._states.usable(key, pool)
         view = View(
             pool.id,
             runtimes,
             usable,
-            weights,
+            self._states.weights(key, pool, usable, time.monotonic()),
             runtime,
             algorithm=str(pool.algorithm),
             is_http=pool.mode is Mode.HTTP,
             reuse=_REUSE[self._reuse(pool)],
             proxy_protocol=_PROXY_VERSIONS[pool.proxy_protocol],
             forwarded_for=pool.forwarded_for,
-            insertions=_insertions(pool),
+            insertions=_insertions(pool, self._settings.extras),
             retries=self._retries,
             redispatch=self._redispatch,
             timeout_connect_ms=_milliseconds(pool.timeout_connect_s),
             timeout_member_ms=_milliseconds(pool.timeout_member_s),
+            tls=tls.context if tls is not None else None,
+            tls_sends_sni=tls is not None and tls.options.send_client_sni,
         )
-        sticks = [state in _STICKS and not out for state, out in zip(states, ejected, strict=True)]
-        key = (listener_id, pool.id)
+        sticks = [self._states.state(key, member) in STICKS for member in pool.members]
         match pool.persistence:
             case HttpCookie(name=name):
                 cookies = [(member.cookie or "").encode() for member in pool.members]
-                view.add_persistence(HTTP_COOKIE, name.encode(), None, cookies, sticks)
+                attributes = _cookie_attributes(self._settings.extras, is_tls=is_tls)
+                view.add_persistence(HTTP_COOKIE, name.encode(), None, cookies, sticks, attributes)
             case AppCookie(name=name):
                 table = self.tables.claim(key, _shape(pool.persistence))
                 view.add_persistence(APP_COOKIE, name.encode(), table, [b""] * len(sticks), sticks)
@@ -500,15 +451,11 @@ class DataPlane:
 
     def _show_states(self, listener_id: str, pool: Pool, members: dict[MemberKey, MemberRuntime]) -> None:
         """Puts states and weights where status and retries look; with the view, not before it is published."""
-        now, wall = time.monotonic(), time.time()
         for member in pool.members:
-            state = self._state(listener_id, pool, member)
-            key = (listener_id, pool.id, member.id, member.address, member.port)
-            runtime = members[key]
-            stays = not self._standing.is_ejected(key)
-            runtime.show(state, member.weight, state in _USABLE and stays, state in _STICKS and stays)
-            exclusion = self._standing.exclusion(key, str(pool.algorithm), now, wall)
-            self._board.show_exclusion(runtime.slot_number, exclusion)
+            state = self._states.state((listener_id, pool.id), member)
+            runtime = members[listener_id, pool.id, member.id, member.address, member.port]
+            runtime.show(state, member.weight, state in USABLE, state in STICKS)
+            self._note_draining(runtime, draining=state in _DRAINING)
             if not _is_checked(member):
                 self._board.show_check(runtime.slot_number, None)
 
@@ -533,8 +480,11 @@ class DataPlane:
             segments = parse(listener.log_format)
         except LogFormatError as error:
             raise ConfigError(f"listener {listener.id}: {error}") from error
+        room = LINE_LIMIT
+        if self._settings.extras.traffic_log_json:
+            segments, room = as_json(segments), JSON_LINE_LIMIT
         return LogProgram(
-            segments, facility=facility, tag=_LOG_TAG, pid=os.getpid(), host=socket.gethostname().encode()
+            segments, facility=facility, tag=_LOG_TAG, pid=os.getpid(), host=socket.gethostname().encode(), room=room
         )
 
     # --- L7 policies ---
@@ -542,7 +492,7 @@ class DataPlane:
     def _policy_program(self, listener: Listener) -> PolicyProgram | None:
         """The one in force when the listener's policies have not changed: nothing is compiled again, counts go on."""
         known = self._policies.get(listener.id)
-        if known is not None and known[0] == listener.policies:
+        if known is not None and known[0] == _policies_of(listener):
             return known[1]
         return compile_policies(listener)
 
@@ -577,13 +527,83 @@ class DataPlane:
             for item in gone:
                 if isinstance(item, _Departure):
                     self._drop(item.pools, item.members)
+                    self._draining.pop(item.listener, None)
+                elif isinstance(item, MemberRuntime):
+                    self._draining.pop(item, None)
             self._release_unused_slots()
         if gone or lets_go_of_tables:
             self._release_unused_tables()
         for member in self._members.values():
             member.count_idle()
-        self._pass_time()
+        self._watch_members(now)
+        self._watch_draining(now)
         self._watch(now)
+
+    def _watch_members(self, now: float) -> None:
+        """Ejects members whose connections or answers fail, lets them in again, and raises weights step by step."""
+        returned, changed = self._states.step(now)
+        self._ejections += returned
+        failures = self._engine.member_failures
+        if failures != self._seen_member_failures:
+            self._seen_member_failures = failures
+            changed |= self._observe(now)
+        for key in changed:
+            with contextlib.suppress(KeyError):
+                self._publish_states(key[0], self._find_pool(*key))
+
+    def _observe(self, now: float) -> set[PoolId]:
+        """Looks at what has failed; returns the pools that have lost a member."""
+        found: dict[PoolId, dict[str, tuple[int, int]]] = {}
+        for (listener_id, pool_id, member_id, _address, _port), runtime in self._members.items():
+            failures = runtime.failures()
+            if any(failures):
+                found.setdefault((listener_id, pool_id), {})[member_id] = failures
+                if failures[0]:
+                    self._failing.append((listener_id, pool_id, member_id))
+        changed = set()
+        for key, of_members in found.items():
+            for ejection in self._states.observe(key, self._find_pool(*key), of_members, now):
+                self._ejections.append(ejection)
+                changed.add(key)
+                for identity, runtime in self._members.items():
+                    if identity[:3] == ejection.member:
+                        runtime.forgive()
+        return changed
+
+    def _watch_draining(self, now: float) -> None:
+        """Ends the sessions of what has been draining for too long, once."""
+        due = [runtime for runtime, since in self._draining.items() if now - since >= self._settings.extras.drain_time]
+        for runtime in due:
+            runtime.evict()
+            self._draining[runtime] = math.inf
+        if due:
+            self._engine.sweep_sessions()
+
+    def _note_draining(self, runtime: ListenerRuntime | MemberRuntime, *, draining: bool = True) -> None:
+        if not self._settings.extras.drain_time or not draining:
+            self._draining.pop(runtime, None)
+        else:
+            self._draining.setdefault(runtime, time.monotonic())
+
+    def take_ejections(self) -> list[tuple[Ejection, tuple[int, int]]]:
+        """Members that were ejected or have come back since the last call, and how many active and backup members their
+        pools have left."""
+        ejections, self._ejections = self._ejections, []
+        return [(ejection, self._count(*ejection.member[:2])) for ejection in ejections]
+
+    def take_failing(self) -> list[MemberId]:
+        """Members to which a connection has failed since the last call."""
+        failing, self._failing = self._failing, []
+        return failing
+
+    def _count(self, listener_id: str, pool_id: str) -> tuple[int, int]:
+        try:
+            pool = self._find_pool(listener_id, pool_id)
+        except KeyError:  # removed meanwhile
+            return 0, 0
+        usable = [member for member in pool.members if self._states.state((listener_id, pool_id), member) in USABLE]
+        backups = sum(member.backup for member in usable)
+        return len(usable) - backups, backups
 
     def _watch_tls(self, now: float) -> None:
         """Renews ticket keys, and tells of failed handshakes: each listener once a minute at most."""
@@ -595,6 +615,10 @@ class DataPlane:
             if count != tls.failures and now - tls.alarmed_at >= HANDSHAKE_ALARM_INTERVAL_S:
                 tls.failures, tls.alarmed_at = count, now
                 self._alarms.append(f"listener {listener_id}: SSL handshake failure ({count} so far, latest: {reason})")
+        for key, towards_members in self._pool_tls.items():
+            alarm = towards_members.failure_alarm(_place(key), now)
+            if alarm is not None:
+                self._alarms.append(alarm)
 
     def _watch(self, now: float) -> None:
         failures = self._engine.accept_failures
@@ -616,6 +640,11 @@ class DataPlane:
         """Conditions that an operator should know of, each once."""
         alarms, self._alarms = self._alarms, []
         return alarms
+
+    @property
+    def dropped_log_lines(self) -> int:
+        """Of the traffic log, that its socket did not take."""
+        return self._engine.log_drops
 
     def sessions(self) -> int:
         """Client connections, of all listeners."""
@@ -644,9 +673,6 @@ class DataPlane:
         self._engine.stop(members)
         for descriptor in descriptors:
             os.close(descriptor)
-        if self.trouble >= 0:
-            os.close(self.trouble)
-            self.trouble = -1
         self._log_socket.close()
         self.admin_log.close()
 
@@ -695,13 +721,14 @@ class _Preparation:
     ) -> None:
         self._files = files
         self.contexts: dict[str, _Tls] = {}
+        self.pool_tls: dict[PoolKey, PoolTls] = {}
         self.listeners: dict[str, ListenerRuntime] = {}
         self.pools: dict[PoolKey, PoolRuntime] = {}
         self.members: dict[MemberKey, MemberRuntime] = {}
         self.checked_ids: set[tuple[str, str, str]] = set()
         self.views: dict[PoolKey, View] = {}
         self.configs: dict[str, Config] = {}
-        self.policies: dict[str, tuple[tuple[L7Policy, ...], PolicyProgram]] = {}
+        self.policies: dict[str, tuple[_Policies, PolicyProgram]] = {}
         self.binds = {(listener.id, bind) for listener in load_balancer.listeners for bind in listener.binds}
         self._plane = plane
         missing = self.binds - set(plane._binds) - set(sockets)
@@ -730,7 +757,11 @@ class _Preparation:
             self.members[member_key] = plane._members.get(member_key) or MemberRuntime(
                 plane._engine, plane._board.claim(Kind.MEMBER, *identity), member.id, member.address, member.port
             )
-        self.views[key] = plane._view(listener.id, pool, runtime, self.members)
+        tls = pool_tls(_place(key), pool, self._files, plane._pool_tls.get(key))
+        if tls is not None:
+            self.pool_tls[key] = tls
+        is_tls = listener.tls is not None
+        self.views[key] = plane._view(listener.id, pool, runtime, self.members, tls, is_tls=is_tls)
 
     def _prepare_listener(self, load_balancer: LoadBalancer, listener: Listener) -> None:
         plane = self._plane
@@ -738,11 +769,12 @@ class _Preparation:
             raise ConfigError(f"listener {listener.id}: more than {BIND_LIMIT} addresses and ports")
         policies = plane._policy_program(listener)
         if policies is not None:
-            self.policies[listener.id] = (listener.policies, policies)
+            self.policies[listener.id] = (_policies_of(listener), policies)
         runtime = plane._listeners.get(listener.id)
         if runtime is None:
             runtime = ListenerRuntime(plane._engine, plane._board.claim(Kind.LISTENER, listener.id))
         self.listeners[listener.id] = runtime
+        extras = plane._settings.extras
         pool = self.pools[listener.id, listener.default_pool] if listener.default_pool is not None else None
         self.configs[listener.id] = Config(
             listener.id,
@@ -755,6 +787,11 @@ class _Preparation:
             policies=policies,
             policy_pools=[self.pools[listener.id, pool_id] for pool_id in policy_pool_ids(listener)],
             tls=self._context(listener),
+            timeout_tunnel_ms=_milliseconds(extras.timeout_tunnel) if extras.timeout_tunnel else 0,
+            rate=extras.rate_limit,
+            source_rate=extras.rate_limit_source,
+            burst=extras.rate_limit_burst,
+            hsts=_hsts_line(listener),
         )
 
     def _context(self, listener: Listener) -> ServerContext | None:
@@ -769,6 +806,18 @@ class _Preparation:
         return tls.context
 
 
+def _with_exporter(load_balancer: LoadBalancer, port: int) -> LoadBalancer:
+    """PROMETHEUS listeners get a pool whose only member is the exporter."""
+    if not port or not any(listener.is_prometheus for listener in load_balancer.listeners):
+        return load_balancer
+    pool = Pool(id=EXPORTER, mode=Mode.HTTP, members=(Member(id=EXPORTER, address="127.0.0.1", port=port),))
+    listeners = tuple(
+        replace(listener, pools=(pool,), default_pool=pool.id) if listener.is_prometheus else listener
+        for listener in load_balancer.listeners
+    )
+    return replace(load_balancer, listeners=listeners)
+
+
 def _speaks_http(listener: Listener) -> bool:
     """Whether clients are served as HTTP: also on a TCP listener whose default pool is an HTTP one.
 
@@ -780,28 +829,30 @@ def _speaks_http(listener: Listener) -> bool:
     )
 
 
+def _policies_of(listener: Listener) -> _Policies:
+    return listener.policies, listener.redirect_plain_to_https
+
+
+def _hsts_line(listener: Listener) -> bytes | None:
+    if listener.hsts is None:
+        return None
+    if not listener.hsts.isprintable():
+        raise ConfigError(f"listener {listener.id}: the value of HSTS must be plain text", word=listener.hsts)
+    return b"strict-transport-security: %b\r\n" % listener.hsts.encode()
+
+
 def _require_listener_carried_out(listener: Listener) -> None:
-    if listener.hsts or listener.is_prometheus:
-        raise ConfigError(f"listener {listener.id}: HSTS and PROMETHEUS are not supported yet")
-    if listener.redirect_plain_to_https and listener.tls is None:
-        raise ConfigError(f"listener {listener.id}: a redirect to https needs a TLS listener")
-    rules = {rule.type for policy in listener.policies for rule in policy.rules}
-    if listener.tls is not None and rules & _CERTIFICATE_RULES:
-        raise ConfigError(f"listener {listener.id}: L7 rules about client certificates are not supported yet")
-    if listener.policies and listener.mode is not Mode.HTTP:
-        raise ConfigError(f"listener {listener.id}: L7 policies need an HTTP listener")
+    if listener.is_prometheus and listener.default_pool is None:
+        raise ConfigError(f"listener {listener.id}: a PROMETHEUS listener needs an exporter behind it")
+    needs_http = listener.policies or listener.redirect_plain_to_https or listener.hsts is not None
+    if needs_http and listener.mode is not Mode.HTTP:
+        raise ConfigError(f"listener {listener.id}: L7 policies, redirects and HSTS need an HTTP listener")
 
 
 def _require_carried_out(listener: Listener, pool: Pool) -> None:
     """A last line of defence behind the dialect: nothing that the engine would silently ignore."""
     if listener.mode is Mode.HTTP and pool.mode is not Mode.HTTP:
         raise ConfigError(f"pool {pool.id} of listener {listener.id}: an HTTP listener needs HTTP pools")
-    if pool.proxy_protocol not in _PROXY_VERSIONS:
-        raise ConfigError(
-            f"pool {pool.id} of listener {listener.id}: PROXY protocol {pool.proxy_protocol} is not supported yet"
-        )
-    if pool.tls is not None:
-        raise ConfigError(f"pool {pool.id} of listener {listener.id}: tls is not supported yet")
     if isinstance(pool.persistence, HttpCookie | AppCookie):
         longest = max((len(member.cookie or "") for member in pool.members), default=0)
         if pool.mode is not Mode.HTTP or len(pool.persistence.name) + longest > COOKIE_LIMIT_BYTES:
@@ -814,14 +865,35 @@ def _require_carried_out(listener: Listener, pool: Pool) -> None:
         raise ConfigError(f"pool {pool.id}: weights are at most {WEIGHT_LIMIT}")
 
 
-def _insertions(pool: Pool) -> list[tuple[bytes, bytes | int | None]]:
+def _place(key: PoolKey) -> str:
+    """For messages."""
+    return f"pool {key[1]} of listener {key[0]}"
+
+
+def _cookie_attributes(extras: Extras, *, is_tls: bool) -> bytes:
+    """What our own cookie gets beside its path (RFC 6265 4.1.2, and SameSite of its revision)."""
+    attributes = [
+        "; Secure" if extras.secure_cookies and is_tls else "",
+        "; HttpOnly" if extras.http_only_cookies else "",
+        f"; SameSite={extras.same_site_cookies}" if extras.same_site_cookies else "",
+    ]
+    return "".join(attributes).encode()
+
+
+def _insertions(pool: Pool, extras: Extras) -> list[tuple[bytes, bytes | int | str | None]]:
     """Header insertions as the engine carries them out; None stands for the port that the client connected to, a number
-    for a fact about its certificate."""
-    insertions: list[tuple[bytes, bytes | int | None]] = []
+    for a fact about its certificate, a text for something else about the request."""
+    insertions: list[tuple[bytes, bytes | int | str | None]] = []
+    if pool.mode is Mode.HTTP:
+        insertions += [(b"x-real-ip", "client_address")] if extras.x_real_ip else []
+        insertions += [(b"x-forwarded-host", "host")] if extras.x_forwarded_host else []
+        insertions += [(b"traceparent", "traceparent")] if extras.traceparent else []
     size = 0
     for insertion in pool.header_insertions:
         if insertion.value in CERTIFICATE_FACTS:
-            insertions.append((insertion.name.lower().encode(), CERTIFICATE_FACTS.index(insertion.value)))
+            fact = CERTIFICATE_FACTS.index(insertion.value)
+            size += len(insertion.name) + FACT_LIMITS[fact] + 4
+            insertions.append((insertion.name.lower().encode(), fact))
             continue
         value = None if insertion.value == "%[dst_port]" else insertion.value.encode()
         if value is not None and b"%" in value:

@@ -30,7 +30,9 @@ from amphorad.adoption import AdoptionSocket
 from amphorad.board import Board, LastCheck
 from amphorad.environment import SUPERVISOR_SIGNALS
 from amphorad.errors import ConfigError
+from amphorad.extras import Extras
 from amphorad.health.monitor import MemberHealth, MonitorSet
+from amphorad.health.verdict import CheckResult, CheckStatus, PoolCount, Verdict
 from amphorad.messages import (
     VERSION,
     Adoption,
@@ -52,23 +54,22 @@ from amphorad.messages import (
 )
 from amphorad.model import ReusePolicy
 from amphorad.namespace_entry import enter
-from amphorad.observation import Observation
 from amphorad.plan import MemberKey
 from amphorad.privileges import drop_to, set_name
 from amphorad.proxy.admin_log import Severity
 from amphorad.proxy.data_plane import DataPlane, Settings
+from amphorad.proxy.exporter import Exporter
 from amphorad.proxy.peers.exchange import PeerExchange
+from amphorad.status import build_listeners
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from amphorad.health.verdict import Verdict
-    from amphorad.model import Bind
+    from amphorad.model import Bind, LoadBalancer
 
 __all__ = ["ControlLoop", "Survival", "main"]
 
 MAINTENANCE_S = 0.1
-TROUBLE_GAP_S = 0.01  # between two looks at failing members
 PULSE_EVERY = 5  # rounds of maintenance
 PULSE_AT_LEAST_EVERY = 20  # also when nothing has changed
 UNTOLD_LIMIT = 4096  # alarms, and transitions, that wait for a supervisor; the oldest are forgotten
@@ -99,6 +100,7 @@ class ControlLoop:
         grace_s: how long sessions may go on when the supervisor is gone for good.
         local_peer: this machine's name among the peers of a configuration; None: the one whose address it has.
         survival: None: the process ends with its supervisor.
+        check_on_failure: a member is checked at once when a connection to it fails.
     """
 
     def __init__(
@@ -108,6 +110,8 @@ class ControlLoop:
         grace_s: float,
         local_peer: str | None = None,
         survival: Survival | None = None,
+        *,
+        check_on_failure: bool = False,
     ) -> None:
         self._plane = plane
         self._channel = channel
@@ -120,11 +124,14 @@ class ControlLoop:
         self._alarms: collections.deque[str] = collections.deque(maxlen=UNTOLD_LIMIT)
         self._told: collections.deque[Transition] = collections.deque(maxlen=TOLD_LIMIT)
         self._local_peer = local_peer
+        self._check_on_failure = check_on_failure
         self._peers: PeerExchange | None = None
         self._survival = survival
         self._survive = survival is not None
         self._in_force: Apply | None = None
-        self._look: asyncio.TimerHandle | None = None
+        self._exporter: Exporter | None = None
+        self._exporting: asyncio.Task[None] | None = None
+        self._metrics_of: LoadBalancer | None = None
 
     async def run(self) -> None:
         """Serves until a Stop message, or the end of the control socket unless it survives that, and then until the
@@ -133,8 +140,6 @@ class ControlLoop:
         grace_s = self._grace_s
         self._monitors = monitors = self._start_monitors()
         self._peers = peers = PeerExchange(self._plane.tables, self._alarms.append, self._local_peer)
-        if self._plane.trouble >= 0:
-            asyncio.get_running_loop().add_reader(self._plane.trouble, self._on_trouble)
         try:
             grace_s = await self._obey(self._channel)
         except (Closed, MessageError):
@@ -144,12 +149,10 @@ class ControlLoop:
                 self._survival.socket.close()
             maintenance.cancel()
             await asyncio.gather(maintenance, return_exceptions=True)
-            if self._plane.trouble >= 0:
-                asyncio.get_running_loop().remove_reader(self._plane.trouble)
-            if self._look is not None:
-                self._look.cancel()
             await monitors.close()
             await peers.close()
+            if self._exporter is not None:
+                await self._exporter.close()
             self._verdicts.clear()
             self._plane.stop(grace_s)  # blocks, and nothing else is left to do
 
@@ -215,17 +218,37 @@ class ControlLoop:
         started = time.monotonic()
         load_balancer = decode_load_balancer(message.load_balancer)
         refusal = None
+        self._export(load_balancer)
         try:
             self._plane.apply(load_balancer, _take_sockets(message, channel), message.files)
             self._in_force = message
+            self._metrics_of = load_balancer
             if self._monitors is not None:
-                self._monitors.apply(load_balancer)
+                self._monitors.apply(load_balancer, message.files)
             if self._peers is not None:
                 self._peers.apply(load_balancer)
         except ConfigError as error:
             refusal = Refusal.of(error)
         self._last_pulse = Pulse(-1, -1)  # the receipt's figures are newer: another pulse must follow, whatever it says
         return Receipt(message.generation, time.monotonic() - started, self._plane.draining(), refusal)
+
+    # --- metrics ---
+
+    def _export(self, load_balancer: LoadBalancer) -> None:
+        """Starts what answers PROMETHEUS listeners, once there is one; it stays until the end."""
+        if self._exporter is None and any(listener.is_prometheus for listener in load_balancer.listeners):
+            self._exporter = Exporter(self._render_metrics)
+            self._exporting = asyncio.create_task(self._exporter.start(), name="exporter")
+            self._plane.exporter_port = self._exporter.port
+
+    def _render_metrics(self) -> tuple[bytes, str]:
+        """In a thread of its own: with thousands of members it takes a while."""
+        from amphorad.metrics import CONTENT_TYPE, render_metrics  # most load balancers never need it
+
+        load_balancer = self._metrics_of
+        assert load_balancer is not None
+        listeners = build_listeners(load_balancer, self._plane.board)
+        return render_metrics(load_balancer, listeners, self._plane.dropped_log_lines), CONTENT_TYPE
 
     # --- health ---
 
@@ -240,11 +263,15 @@ class ControlLoop:
         if not self._verdicts:
             asyncio.get_running_loop().call_soon(self._carry_out_verdicts)
         self._verdicts[key] = verdict.up
+        self._keep_transition(verdict)
+
+    def _keep_transition(self, verdict: Verdict) -> None:
+        """For the supervisor and the log targets."""
         pool_line = verdict.pool_log_line
         lines = (verdict.log_line,) if pool_line is None else (verdict.log_line, pool_line)
         reason = verdict.result.text if verdict.result is not None else verdict.reason
         at = time.time()
-        self._transitions.append(Transition(*key, verdict.up, at, reason, lines))
+        self._transitions.append(Transition(*verdict.key, verdict.up, at, reason, lines))
         self._plane.admin_log.write(Severity.NOTICE if verdict.up else Severity.ALERT, verdict.log_line, at)
         if pool_line is not None:
             self._plane.admin_log.write(Severity.EMERG, pool_line, at)
@@ -253,35 +280,6 @@ class ControlLoop:
         verdicts, self._verdicts = self._verdicts, {}
         if verdicts:
             self._plane.set_members_up(verdicts)
-
-    # --- observation ---
-
-    def _on_trouble(self) -> None:
-        """Members fail sessions; those that still do soon afterwards are looked at together."""
-        with contextlib.suppress(BlockingIOError):
-            os.eventfd_read(self._plane.trouble)
-        if self._look is None:
-            self._look = asyncio.get_running_loop().call_later(TROUBLE_GAP_S, self._look_at_trouble)
-
-    def _look_at_trouble(self) -> None:
-        self._look = None
-        failing = self._plane.look_at_trouble(asyncio.get_running_loop().time())
-        if self._monitors is not None:
-            for names in failing:
-                self._monitors.nudge(MemberKey(*names))
-        self._report_standing()
-
-    def _report_standing(self) -> None:
-        """Ejections and returns, to the supervisor and the admin log."""
-        for change in self._plane.standing_changes():
-            listener_id, pool_id, member_id = change.member
-            what = "ejected" if change.ejected else "returned"
-            line = f"Server {pool_id}:{listener_id}/{member_id} is {what}, reason: {change.reason}."
-            at = time.time()
-            self._transitions.append(
-                Transition(*change.member, not change.ejected, at, change.reason, (line,), what=what)
-            )
-            self._plane.admin_log.write(Severity.WARNING if change.ejected else Severity.NOTICE, line, at)
 
     def _on_check(self, key: MemberKey, health: MemberHealth) -> None:
         last = health.last
@@ -330,9 +328,23 @@ class ControlLoop:
         loop = asyncio.get_running_loop()
         while True:
             self._plane.maintain(loop.time())
-            self._report_standing()
             self._alarms.extend(self._plane.alarms())
+            self._tell_ejections()
+            for member in self._plane.take_failing():
+                if self._check_on_failure and self._monitors is not None:
+                    self._monitors.nudge(MemberKey(*member))
             await asyncio.sleep(MAINTENANCE_S)
+
+    def _tell_ejections(self) -> None:
+        for ejection, left in self._plane.take_ejections():
+            count = PoolCount(*left)
+            key = MemberKey(*ejection.member)
+            if ejection.is_return:
+                verdict = Verdict(key=key, up=True, result=None, count=count, reason=ejection.reason)
+            else:
+                found = CheckResult(CheckStatus.HANA, None, ejection.reason, -1.0)
+                verdict = Verdict(key=key, up=False, result=found, count=count)
+            self._keep_transition(verdict)
 
     async def _pulse(self, channel: Channel, *, in_any_case: bool) -> None:
         pulse = Pulse(self._plane.sessions(), self._plane.draining())
@@ -370,8 +382,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--minimum-body-rate", type=int, default=Settings().minimum_body_rate)
     parser.add_argument("--traffic-log", default=None)
     parser.add_argument("--local-peer", default=None)
-    parser.add_argument("--observe", type=Observation.parse, help="see amphorad.observation")
-    parser.add_argument("--slow-start", type=float, default=0.0, help="seconds")
+    parser.add_argument("--extras", type=Extras.decode, default=Extras(), help="JSON, see amphorad.extras")
     parser.add_argument("--namespace", type=Path, help="network namespace to enter")
     parser.add_argument("--user", help="to become, once nothing needs root any more")
     options = parser.parse_args(arguments)
@@ -426,8 +437,7 @@ async def _serve(options: argparse.Namespace, control: socket.socket) -> None:
         reuse=options.http_reuse,
         minimum_body_rate=options.minimum_body_rate,
         log_socket=options.traffic_log,
-        observation=options.observe,
-        slow_start_s=options.slow_start,
+        extras=options.extras,
     )
     plane = DataPlane(board, threads=options.threads, settings=settings)
     try:
@@ -436,7 +446,15 @@ async def _serve(options: argparse.Namespace, control: socket.socket) -> None:
         if options.adoption is not None:
             waiting = AdoptionSocket(socket.socket(fileno=options.adoption), options.owner)
             survival = Survival(waiting, board.fileno(), tuple(options.arguments))
-        await ControlLoop(plane, channel, options.grace, options.local_peer, survival).run()
+        loop = ControlLoop(
+            plane,
+            channel,
+            options.grace,
+            options.local_peer,
+            survival,
+            check_on_failure=options.extras.check_on_failure,
+        )
+        await loop.run()
     finally:
         channel.close()  # the board is left to the end of the process: the engine's objects still point into it
 

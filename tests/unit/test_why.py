@@ -10,7 +10,6 @@ import pytest
 from amphorad.status import (
     Counts,
     DataPlaneStatus,
-    ExclusionStatus,
     ListenerStatus,
     MemberCheck,
     MemberStatus,
@@ -71,50 +70,6 @@ def test_member_that_is_not_chosen_is_told_why(given: MemberStatus, reason: str)
 
     assert f"gets no new clients: {reason}" in text
     assert "gets new clients" not in text
-
-
-def test_ejected_member_is_told_for_how_long_and_why() -> None:
-    given = member(exclusion=ExclusionStatus(NOW + 42, 3, "errors", 100))
-
-    text = why_member([status(given, member("b"))], "a", NOW)
-
-    assert (
-        "gets no new clients: it is ejected for another 42s, for the 3. time in a row: too many in a row of its responses"
-        " were 5xx or broken off" in text
-    )
-
-
-def test_ejected_member_is_used_when_nobody_else_can_be() -> None:
-    given = member(exclusion=ExclusionStatus(NOW + 42, 1, "connects", 100))
-
-    text = why_member([status(given, member("b", state="DOWN"))], "a", NOW)
-
-    assert "gets new clients: weight 1 of 1 over 1 member in use" in text
-
-
-def test_backup_is_used_before_an_ejected_member() -> None:
-    ejected = member("b", exclusion=ExclusionStatus(NOW + 42, 1, "connects", 100))
-
-    text = why_pool([status(member(backup=True), ejected)], "p", NOW)
-
-    assert "runs on its backups, 1 member" in text
-
-
-def test_slow_start_is_told_with_the_share_that_it_leaves() -> None:
-    given = member(exclusion=ExclusionStatus(0.0, 0, "", 25))
-
-    text = why_member([status(given, member("b"))], "a", NOW)
-
-    assert "weight 1 of 2 over 2 members in use, about 20 % of what comes" in text
-    assert "but only 25 % of its weight so far: it came back and is in its slow start" in text
-
-
-def test_ejection_stands_in_the_history() -> None:
-    history = (TransitionStatus(NOW - 5, False, "5 connections in a row failed", "ejected"),)
-
-    text = why_member([status(member(history=history))], "a", NOW)
-
-    assert "(5s ago): ejected, 5 connections in a row failed" in text
 
 
 def test_down_member_is_told_with_what_the_check_found_and_its_history() -> None:

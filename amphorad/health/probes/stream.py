@@ -23,6 +23,8 @@ from amphorad.health.probes.tls_hello import RECEIVED_LIMIT, TlsConversation, ma
 from amphorad.health.verdict import CheckStatus, Finding
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from amphorad.health.probes.conversation import Conversation
     from amphorad.health.probes.poller import Poller
     from amphorad.health.probes.prober import Attempt, Owner
@@ -48,9 +50,14 @@ def error_text(number: int) -> str:
 
 
 class StreamProber:
-    """TCP, HTTP, HTTPS and TLS-HELLO checks, with or without a PROXY header."""
+    """TCP, HTTP, HTTPS and TLS-HELLO checks, with or without a PROXY header.
 
-    def __init__(self, poller: Poller) -> None:
+    Args:
+        files: content of files that TLS options name, by path; the owner changes it and then calls `forget`.
+    """
+
+    def __init__(self, poller: Poller, files: Mapping[str, bytes] | None = None) -> None:
+        self._files = files if files is not None else {}
         self._poller = poller
         self._contexts: dict[CheckTls, ssl.SSLContext] = {}
         self._requests: dict[HttpCheck, bytes] = {}
@@ -79,7 +86,7 @@ class StreamProber:
             return TcpConversation() if http is None else self._http(http)
         context = self._contexts.get(tls)
         if context is None:
-            context = self._contexts[tls] = make_context(tls)
+            context = self._contexts[tls] = make_context(tls, self._files)
         if http is None:
             return TlsConversation(context, None)
 

@@ -48,11 +48,7 @@ cdef struct Slot:               # 512 bytes
     int64_t idle
     int64_t changed_ns
     char names[3][96]
-    uint8_t last_check[140]     # written by the main thread, see `amphorad.board`
-    uint32_t connect_failures   # in a row; only while members are observed
-    uint32_t bad_responses      # in a row
-    uint8_t exclusion[8]        # written by the main thread
-    uint8_t reserved[4]
+    uint8_t reserved[160]
 
 cdef struct Row:                # 512 bytes; one writer
     uint64_t counters[32]

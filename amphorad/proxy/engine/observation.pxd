@@ -1,53 +1,33 @@
-"""Failures of members in a row, counted on the board for whoever decides what follows (`amphorad.observation`).
+"""What sessions notice of their members: failures in a row, which the main thread may eject a member for.
 
-A count is shared by all threads. It costs one comparison while nobody observes, and one read of a shared line per exchange
-while all goes well. When a count reaches its limit, the main thread is woken once by an eventfd, whatever else fails until it has looked.
+Shared by all threads. Success costs a plain read as long as nothing has failed before.
 """
 
-from libc.stdint cimport int32_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t
 
-from amphorad.proxy.engine.runtime cimport Session, Shared
-from amphorad.proxy.engine.system cimport exchange_u32, peek_u32, put_u32, unlikely
-
-
-cdef extern from *:
-    """
-    #include <unistd.h>
-    #define amphorad_count_up(p) __atomic_add_fetch((p), 1, __ATOMIC_RELAXED)
-    """
-    uint32_t count_up "amphorad_count_up"(uint32_t *place) nogil
-    ssize_t write_word "write"(int32_t fd, const void *word, size_t length) nogil
+from amphorad.proxy.engine.runtime cimport Member, Session
+from amphorad.proxy.engine.system cimport add_i64, peek_i64, put_i64
 
 
-cdef inline void tell_trouble(Shared *shared) noexcept nogil:
-    cdef uint64_t one = 1
-    if exchange_u32(&shared.trouble, 1) == 0 and shared.trouble_fd >= 0:
-        write_word(shared.trouble_fd, &one, sizeof(uint64_t))
+cdef inline void note_connect_failure(Session *session) noexcept nogil:
+    add_i64(&session.member.connect_failures, 1)
+    add_i64(&session.client.thread.shared.member_failures, 1)
 
 
-cdef inline void observe_connect(Session *session, bint failed) noexcept nogil:
-    """A connection to the session's member was made, or was not."""
-    cdef Shared *shared = session.client.thread.shared
-    cdef uint32_t *count
-    if not shared.observes or session.member == NULL:
-        return
-    count = &session.member.slot.connect_failures
-    if not failed:
-        if unlikely(peek_u32(count) != 0):
-            put_u32(count, 0)
-    elif count_up(count) == shared.connect_failures_limit or shared.checks_failures:
-        tell_trouble(shared)
+cdef inline void note_connected(Member *member) noexcept nogil:
+    if peek_i64(&member.connect_failures):
+        put_i64(&member.connect_failures, 0)
 
 
-cdef inline void observe_response(Session *session) noexcept nogil:
-    """An exchange with the session's member has ended: well, with a status of 500 or more, or by the member's fault."""
-    cdef Shared *shared = session.client.thread.shared
-    cdef uint32_t *count
-    if not shared.observes or session.member == NULL:
-        return
-    count = &session.member.slot.bad_responses
-    if session.status < 500 and session.cause != c'S' and session.cause != c's':
-        if unlikely(peek_u32(count) != 0):
-            put_u32(count, 0)
-    elif count_up(count) == shared.bad_responses_limit:
-        tell_trouble(shared)
+cdef inline void note_answer_failure(Session *session) noexcept nogil:
+    """An answer that is broken or missing."""
+    add_i64(&session.member.answer_failures, 1)
+    add_i64(&session.client.thread.shared.member_failures, 1)
+
+
+cdef inline void note_answer(Session *session) noexcept nogil:
+    """The end of an exchange: 5xx is a failure, apart from what a request alone may be to blame for (as HAProxy's `observe`)."""
+    if session.status >= 500 and session.status != 501 and session.status != 505:
+        note_answer_failure(session)
+    elif session.cause == c'-' and peek_i64(&session.member.answer_failures):
+        put_i64(&session.member.answer_failures, 0)

@@ -19,7 +19,10 @@ cdef int session_retry(Session *session, const ConnKind *kind) noexcept nogil
 cdef void session_take_bound(Session *session) noexcept nogil
 cdef void session_free(Conn *conn) noexcept nogil
 cdef void session_leave_member(Session *session) noexcept nogil
+cdef int session_is_within_rates(Session *session, const ListenerConfig *config) noexcept nogil
 cdef int session_listens(Session *session) noexcept nogil
+cdef int session_secure(Session *session) noexcept nogil
+cdef const char *session_server_name(const Session *session, const PoolView *view) noexcept nogil
 cdef uint32_t session_greet(Session *session, uint8_t *out) noexcept nogil
 
 

@@ -21,16 +21,21 @@ from amphorad.proxy.engine.member_conn cimport (
     member_conn_close, member_conn_open, member_conn_take_idle, member_conn_take_kept, member_conns_close_kept,
 )
 from amphorad.proxy.engine.memory cimport block_give, timer_set
-from amphorad.proxy.engine.observation cimport observe_connect
+from amphorad.proxy.engine.observation cimport note_connect_failure
 from amphorad.proxy.engine.persistence cimport persistence_source
+from amphorad.proxy.engine.rate_limit cimport rate_allows, source_allows
 from amphorad.proxy.engine.runtime cimport (
-    DEAD, PERSISTED, READABLE, SOURCE_PERSISTENCE, TO_REMEMBER, WAITING, WRITABLE, ListenerConfig, Member, MemberConn, load_config, load_view,
+    DEAD, HANDSHAKING, PERSISTED, READABLE, SOURCE_PERSISTENCE, TO_REMEMBER, WAITING, WRITABLE, ListenerConfig, Member, MemberConn, Shared, load_config, load_view,
 )
 from amphorad.proxy.engine.system cimport (
-    AF_INET, AF_INET6, EADDRNOTAVAIL, EMFILE, ENFILE, ENOBUFS, ENOMEM, add_i64, bump_i32, bump_i64, errno, getsockname,
-    load_i64, load_u32, peek_u32, peek_u64, put_u64, raise_i64, sockaddr, sockaddr_in, sockaddr_in6, sockaddr_storage,
+    AF_INET, AF_INET6, EADDRNOTAVAIL, EMFILE, ENFILE, ENOBUFS, ENOMEM, MSG_NOSIGNAL, add_i64, bump_i32, bump_i64, errno, getsockname,
+    load_i64, load_u32, peek_u32, peek_u64, put_u64, raise_i64, send, sockaddr, sockaddr_in, sockaddr_in6, sockaddr_storage,
     socklen_t,
 )
+from amphorad.proxy.tls.proxy_facts cimport tls_proxy_facts
+from amphorad.proxy.tls.transport cimport tls_connect, tls_handshake, tls_server_name
+from amphorad.proxy.wire.proxy_protocol cimport PROXY_NONE, ProxyEnd, ProxyTls, proxy_header_write
+from amphorad.proxy.engine.traffic_log cimport log_handshake
 from amphorad.proxy.wire.proxy_protocol cimport PROXY_NONE, ProxyEnd, proxy_header_write
 
 cdef enum:
@@ -75,6 +80,8 @@ cdef void session_close(Session *session) noexcept nogil:
     cdef Listener *listener = session.listener
     if session.client.flags & DEAD:
         return
+    if session.client.flags & HANDSHAKING:
+        log_handshake(session)
     if session.member_conn != NULL:
         member_conn_close(session.member_conn)
         session.member_conn = NULL
@@ -117,6 +124,7 @@ cdef uint32_t session_greet(Session *session, uint8_t *out) noexcept nogil:
     """
     cdef ProxyEnd source
     cdef ProxyEnd destination
+    cdef ProxyTls tls
     cdef int version = session.member_conn.greeting
     if version == PROXY_NONE:
         return 0
@@ -129,7 +137,28 @@ cdef uint32_t session_greet(Session *session, uint8_t *out) noexcept nogil:
     destination.address = session.destination
     destination.length = session.destination_length
     destination.port = session.port
-    return proxy_header_write(version, &source, &destination, out)
+    tls_proxy_facts(&session.client, &tls)
+    return proxy_header_write(version, &source, &destination, &tls, out)
+
+
+cdef const char *session_server_name(const Session *session, const PoolView *view) noexcept nogil:
+    """What members are asked for: the name that the client asked us for, or NULL."""
+    return tls_server_name(&session.client) if view.tls_sends_sni else NULL
+
+
+cdef int session_secure(Session *session) noexcept nogil:
+    """The member connection stands: PROXY header and TLS handshake, as far as there are any before data.
+
+    1: ready for data; 0: to be called again at the next event; -1: it failed.
+    """
+    cdef Conn *conn = &session.member_conn.conn
+    cdef uint32_t length
+    if not conn.flags & HANDSHAKING:
+        return 1
+    length = session_greet(session, conn.thread.compose)  # in front of TLS; the socket is new, so it takes it whole
+    if length and send(conn.fd, conn.thread.compose, length, MSG_NOSIGNAL) != <ssize_t>length:
+        return -1
+    return tls_handshake(conn)
 
 
 cdef void find_destination(Session *session) noexcept nogil:
@@ -149,6 +178,20 @@ cdef void find_destination(Session *session) noexcept nogil:
     elif address.ss_family == AF_INET6:
         memcpy(session.destination, &(<sockaddr_in6 *>&address).sin6_addr, 16)
         session.destination_length = 16
+
+
+cdef int session_is_within_rates(Session *session, const ListenerConfig *config) noexcept nogil:
+    """Whether one more request (a connection, on a TCP listener) is within the limits; it is counted then."""
+    cdef Shared *shared = session.client.thread.shared
+    cdef uint64_t now_ns
+    if not config.rate.interval_ns and not config.source_rate.interval_ns:
+        return 1
+    now_ns = session.client.thread.now_us * 1000
+    # the source first: what it may not do must not use up what all may do together
+    if config.source_rate.interval_ns and shared.sources != NULL and not source_allows(
+            shared.sources, session.listener, session.address, session.address_length, &config.source_rate, now_ns):
+        return 0
+    return not config.rate.interval_ns or rate_allows(&session.listener.full_at_ns, &config.rate, now_ns)
 
 
 cdef void session_set_pool(Session *session, Pool *pool) noexcept nogil:
@@ -240,13 +283,15 @@ cdef int attempt(Session *session, const ConnKind *kind, int may_reuse) noexcept
     cdef Thread *thread = session.client.thread
     cdef PoolView *view = load_view(&session.pool.view)
     cdef MemberConn *member_conn
+    cdef const char *name
     if view == NULL:
         return reroute(session, kind)
+    name = session_server_name(session, view)
     if may_reuse:
         if view.proxy_protocol != PROXY_NONE:
-            member_conn = member_conn_take_kept(session, session.member, view.proxy_protocol, kind)
+            member_conn = member_conn_take_kept(session, session.member, view.proxy_protocol, view.tls, name, kind)
         else:
-            member_conn = member_conn_take_idle(thread, session.member, kind)
+            member_conn = member_conn_take_idle(thread, session.member, view.tls, name, kind)
         if member_conn != NULL:
             member_conn.session = session
             session.member_conn = member_conn
@@ -259,6 +304,12 @@ cdef int attempt(Session *session, const ConnKind *kind, int may_reuse) noexcept
     member_conn.session = session
     session.member_conn = member_conn
     member_conn.is_private = member_conn.greeting = view.proxy_protocol
+    if view.tls != NULL and tls_connect(
+        &member_conn.conn, view.tls, name, &session.member.per_thread[thread.index].tls_session
+    ) != 0:
+        member_conn_close(member_conn)
+        session.member_conn = NULL
+        return wait_for_resources(session)
     timer_set(thread, &member_conn.conn.timer, thread.now_ms + view.timeout_connect_ms)
     return ATTEMPT_STARTED
 
@@ -327,7 +378,7 @@ cdef int session_retry(Session *session, const ConnKind *kind) noexcept nogil:
         member_conn_close(session.member_conn)
         session.member_conn = NULL
     put_u64(&failed.failed_us, thread.now_us)
-    observe_connect(session, 1)
+    note_connect_failure(session)
     member_row(session).counters[C_CONNECT_ERRORS] += 1
     pool_row(session).counters[C_CONNECT_ERRORS] += 1
     if view == NULL:

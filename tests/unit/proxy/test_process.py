@@ -15,7 +15,7 @@ from amphorad.proxy.process import ControlLoop
 
 if TYPE_CHECKING:
     from amphorad.proxy.data_plane import DataPlane
-    from amphorad.proxy.standing import StandingChange
+    from amphorad.proxy.member_states import Ejection, MemberId
 
 BALANCER = LoadBalancer(id="lb")
 
@@ -24,13 +24,13 @@ class Plane:
     """Records what it is told; a scripted stand-in for the engine."""
 
     tables: tuple[()] = ()  # no stick tables
-    trouble = -1  # members are not observed
 
     def __init__(self) -> None:
         self.applied: list[tuple[LoadBalancer, list[tuple[str, Bind]]]] = []
         self.stopped: list[float] = []
         self.refuse = False
         self.waiting_alarms: list[str] = []
+        self.waiting_ejections: list[tuple[Ejection, tuple[int, int]]] = []
         self.maintained = asyncio.Event()
 
     def apply(self, load_balancer: LoadBalancer, sockets: dict[tuple[str, Bind], int], files: object) -> None:
@@ -43,15 +43,19 @@ class Plane:
     def known_health(self) -> dict[tuple[str, str, str], bool]:
         return {}
 
-    def standing_changes(self) -> list[StandingChange]:
-        return []
-
     def maintain(self, now: float) -> None:
         self.maintained.set()
 
     def alarms(self) -> list[str]:
         alarms, self.waiting_alarms = self.waiting_alarms, []
         return alarms
+
+    def take_ejections(self) -> list[tuple[Ejection, tuple[int, int]]]:
+        ejections, self.waiting_ejections = self.waiting_ejections, []
+        return ejections
+
+    def take_failing(self) -> list[MemberId]:
+        return []
 
     def sessions(self) -> int:
         return 5

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from amphorad.board import LastCheck
     from amphorad.proxy.data_plane import DataPlane
-    from amphorad.proxy.standing import StandingChange
+    from amphorad.proxy.member_states import Ejection, MemberId
 
 Key = tuple[str, str, str]
 MONITOR = HealthMonitor(type=HealthMonitorType.TCP, interval_s=0.1, timeout_s=0.1, rise=1, fall=1)
@@ -30,7 +30,6 @@ class Plane:
     """Records verdicts and checks; a scripted stand-in for the engine."""
 
     tables: tuple[()] = ()  # no stick tables
-    trouble = -1  # members are not observed
 
     def __init__(self, known: dict[Key, bool]) -> None:
         self.admin_log = AdminLog()
@@ -60,7 +59,10 @@ class Plane:
     def alarms(self) -> list[str]:
         return []
 
-    def standing_changes(self) -> list[StandingChange]:
+    def take_ejections(self) -> list[tuple[Ejection, tuple[int, int]]]:
+        return []
+
+    def take_failing(self) -> list[MemberId]:
         return []
 
     def sessions(self) -> int:
