@@ -10,4 +10,5 @@ cdef struct TlsState:
     Block *received             # from the socket, not yet taken by libssl
     uint32_t is_drained         # the last read of the socket fell short
 
+cdef int tls_speaks_h2(const Conn *conn) noexcept nogil
 cdef int tls_accept(Conn *conn, void *context) noexcept nogil
