@@ -10,6 +10,7 @@ from libc.string cimport memcpy, memset
 
 from amphorad.proxy.engine.memory cimport block_data, block_give, block_take
 from amphorad.proxy.engine.runtime cimport Block, LogEntry, PoolView, load_config, load_view
+from amphorad.proxy.engine.session cimport session_socket
 from amphorad.proxy.engine.system cimport (
     MSG_DONTWAIT, MSG_NOSIGNAL, AF_INET, add_i64, load_i64, mmsghdr, ntohs, peek_i32, sendmmsg, sockaddr_in, sockaddr_in6,
     wall_us,
@@ -98,7 +99,7 @@ cdef void log_end(Session *session) noexcept nogil:
         record.termination[3] = session.cookie_out if session.cookie_out else c'-'
         record.process_connections = <uint32_t>load_i64(&thread.shared.sessions)
         record.listener_connections = <uint32_t>load_i64(&session.listener.slot.load.in_flight)
-        tls_log(&session.client, config.log_format.tls_texts, &record, facts)
+        tls_log(session_socket(session), config.log_format.tls_texts, &record, facts)
         out = line_begin(thread, config.log_format.room)
         line_end(thread, out, format_line(
             config.log_format, &record, <LogClock *>thread.log_clock, thread.wall_s, out, config.log_format.room

@@ -94,6 +94,7 @@ cdef extern from "<openssl/ssl.h>" nogil:
     SSL_CTX *SSL_set_SSL_CTX(SSL *ssl, SSL_CTX *context)
     SSL_CTX *SSL_get_SSL_CTX(const SSL *ssl)
     const char *SSL_get_servername(const SSL *ssl, int kind)
+    void SSL_get0_alpn_selected(const SSL *ssl, const unsigned char **data, unsigned int *length)
     X509 *SSL_get0_peer_certificate(const SSL *ssl)
     long SSL_get_verify_result(const SSL *ssl)
 

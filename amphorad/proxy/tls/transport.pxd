@@ -26,6 +26,7 @@ cdef struct TlsState:
 
 # towards clients
 cdef int tls_accept(Conn *conn, void *context) noexcept nogil
+cdef int tls_speaks_h2(const Conn *conn) noexcept nogil
 # The handshake did not come to its end in time.
 cdef void tls_give_up(Conn *conn) noexcept nogil
 # What to log of a connection that ends in its handshake, in HAProxy's words; NULL: nothing.

@@ -28,7 +28,7 @@ from amphorad.proxy.tls.openssl cimport (
     BIO, BIO_CTRL_FLUSH, BIO_METHOD, BIO_TYPE_SOURCE_SINK, ERR_clear_error, ERR_peek_error, SSL, SSL_CTX,
     SSL_ERROR_WANT_READ, SSL_ERROR_WANT_WRITE, SSL_ERROR_ZERO_RETURN, TLS_ST_BEFORE, BIO_clear_retry_flags, BIO_get_data,
     BIO_get_new_index, BIO_meth_new, BIO_meth_set_ctrl, BIO_meth_set_read, BIO_meth_set_write, BIO_new, BIO_set_data,
-    BIO_set_init, BIO_set_retry_read, BIO_set_retry_write, SSL_free, SSL_get_error, SSL_get_state, SSL_has_pending, SSL_is_init_finished,
+    BIO_set_init, BIO_set_retry_read, BIO_set_retry_write, SSL_free, SSL_get0_alpn_selected, SSL_get_error, SSL_get_state, SSL_has_pending, SSL_is_init_finished,
     SSL_new, SSL_read_ex, SSL_set_accept_state, SSL_set_bio, SSL_shutdown, SSL_write_ex,
     SSL_CTX_up_ref, SSL_SESSION, SSL_VERIFY_PEER, SSL_do_handshake, SSL_get_SSL_CTX, SSL_get_rbio, SSL_get_servername,
     SSL_get_verify_mode, SSL_set1_host, SSL_set_connect_state, SSL_set_hostflags, SSL_set_session, SSL_set_tlsext_host_name,
@@ -176,6 +176,14 @@ cdef const char *tls_server_name(const Conn *conn) noexcept nogil:
     """The name that a client asked for (`ssl_fc_sni`), or NULL."""
     cdef SSL *ssl = tls_of(conn)
     return SSL_get_servername(ssl, TLSEXT_NAMETYPE_host_name) if ssl != NULL else NULL
+
+
+cdef int tls_speaks_h2(const Conn *conn) noexcept nogil:
+    """Whether the handshake agreed on HTTP/2 (ALPN)."""
+    cdef const unsigned char *protocol = NULL
+    cdef unsigned int length = 0
+    SSL_get0_alpn_selected((<TlsState *>conn.transport_state).ssl, &protocol, &length)
+    return length == 2 and protocol[0] == c'h' and protocol[1] == c'2'
 
 
 cdef ssize_t fail(Conn *conn, int result) noexcept nogil:
