@@ -451,10 +451,12 @@ class DataPlane:
 
     def _show_states(self, listener_id: str, pool: Pool, members: dict[MemberKey, MemberRuntime]) -> None:
         """Puts states and weights where status and retries look; with the view, not before it is published."""
+        key, now, wall = (listener_id, pool.id), time.monotonic(), time.time()
         for member in pool.members:
-            state = self._states.state((listener_id, pool.id), member)
+            state = self._states.state(key, member)
             runtime = members[listener_id, pool.id, member.id, member.address, member.port]
             runtime.show(state, member.weight, state in USABLE, state in STICKS)
+            self._board.show_standing(runtime.slot_number, self._states.standing(key, pool, member, now, wall))
             self._note_draining(runtime, draining=state in _DRAINING)
             if not _is_checked(member):
                 self._board.show_check(runtime.slot_number, None)

@@ -113,28 +113,8 @@ def begin_stream(
     """Connects a stream socket, which belongs to the attempt from now on, and carries the conversation on it."""
     try:
         number = connection.connect_ex((target.address, target.port))
-    except (
-        OSError,
-        ValueError,
-    ) as error:  # not an address of this family; a name would be looked up, and none comes here
-        connection.close()
-        return Finding(CheckStatus.L4CON, None, str(error))
-    if number not in (0, errno.EINPROGRESS):
-        connection.close()
-        return _connect_failure(number)
-    return _StreamAttempt(poller, connection, conversation, owner, target)
-
-
-def begin_stream(
-    poller: Poller, connection: socket.socket, conversation: Conversation, owner: Owner, target: Target
-) -> Attempt | Finding:
-    """Connects a stream socket, which belongs to the attempt from now on, and carries the conversation on it."""
-    try:
-        number = connection.connect_ex((target.address, target.port))
-    except (
-        OSError,
-        ValueError,
-    ) as error:  # not an address of this family; a name would be looked up, and none comes here
+    except (OSError, ValueError) as error:
+        # ValueError: not an address of this family; a name would be looked up, and none comes here
         connection.close()
         return Finding(CheckStatus.L4CON, None, str(error))
     if number not in (0, errno.EINPROGRESS):
