@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import contextlib
 import secrets
+import socket
+import ssl
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 require_octavia()
-pytestmark = [pytest.mark.nspawn, pytest.mark.timeout(120), pytest.mark.may_leak, *needs_containers]
+pytestmark = [pytest.mark.nspawn, pytest.mark.slow, pytest.mark.timeout(120), pytest.mark.may_leak, *needs_containers]
 
 AMPHORA_ID = "33333333-39b2-4a36-8f0a-0e6c3c1a1a11"
 CONTROLLER, OWN = "192.0.2.1", "192.0.2.21"
@@ -74,6 +76,20 @@ class Machine:
     def wait_listening(self) -> None:
         wait_for(lambda: "*:9443" in self.listening(), "the API")
 
+    def greet(self, identities: Identities, certificate: Path | None = None) -> None:
+        """A request of the controller, or of somebody with another certificate.
+
+        Raises:
+            OSError: no answer.
+        """
+        context = ssl.create_default_context(cafile=str(identities.server_ca))
+        context.load_cert_chain(certificate or identities.client)
+        plain = self.outside.call(lambda: socket.create_connection((OWN, 9443), 10))
+        with plain, context.wrap_socket(plain, server_hostname=AMPHORA_ID) as connection:
+            connection.sendall(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+            if not connection.recv(100).startswith(b"HTTP/1.1 200 "):
+                raise ConnectionError("no answer")
+
     def put(self, files: Mapping[str, bytes]) -> None:
         for path, content in files.items():
             (self.container.tree / path[1:]).write_bytes(content)
@@ -114,7 +130,7 @@ def test_machine_without_injected_files_says_so_and_serves_when_they_come(
     tree: Root, tmp_path: Path, good: dict[str, bytes]
 ) -> None:
     with machine(tree, tmp_path / "m", {}) as found:
-        found.wait_console("amphorad: ", CONF)
+        found.wait_console(f"{CONF}: No such file")
         report = found.wait_console("config drive is missing", CONF, SERVER, CLIENT_CA)
         assert report.count("\n") == 0
         assert found.listening() == []
@@ -127,27 +143,46 @@ def test_machine_without_injected_files_says_so_and_serves_when_they_come(
 
 
 @pytest.mark.parametrize(
-    ("path", "content", "words"),
-    [
-        (CONF, b"\x00\xff\xfe not a text", ("amphora-agent.conf",)),
-        (CONF, b"[haproxy_amphora]\nbind_port = ninety\n", ("amphora-agent.conf", "ninety")),
-        (SERVER, b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n", ("server.pem",)),
-        (SERVER, b"", ("server.pem",)),
-        (CLIENT_CA, b"no certificate", ("client_ca.pem",)),
-    ],
-    ids=["settings-binary", "settings-wrong-value", "certificate-broken", "certificate-empty", "authority-broken"],
+    ("content", "words"),
+    [(b"\x00\xff\xfe not a text", CONF), (b"[haproxy_amphora]\nbind_port = ninety\n", "ninety")],
+    ids=["binary", "wrong-value"],
 )
-def test_broken_file_is_named_and_nothing_listens_until_it_is_repaired(
-    tree: Root, tmp_path: Path, good: dict[str, bytes], path: str, content: bytes, words: tuple[str, ...]
+def test_broken_settings_are_named_and_nothing_listens_until_they_are_repaired(
+    tree: Root, tmp_path: Path, good: dict[str, bytes], content: bytes, words: str
 ) -> None:
-    with machine(tree, tmp_path / "m", good | {path: content}) as found:
-        found.wait_console("amphorad", *words)
+    with machine(tree, tmp_path / "m", good | {CONF: content}) as found:
+        found.wait_console("amphorad", words)
         time.sleep(1.0)  # it tries again meanwhile, and must not open anything
         assert found.listening() == []
 
-        found.put({path: good[path]})
+        found.put({CONF: good[CONF]})
 
         found.wait_listening()
+
+
+@pytest.mark.parametrize(
+    ("path", "content"),
+    [
+        (SERVER, b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"),
+        (SERVER, b""),
+        (CLIENT_CA, b"no certificate"),
+    ],
+    ids=["certificate-broken", "certificate-empty", "authority-broken"],
+)
+def test_broken_certificate_is_named_and_nobody_gets_in_until_it_is_repaired(
+    tree: Root, tmp_path: Path, good: dict[str, bytes], identities: Identities, path: str, content: bytes
+) -> None:
+    with machine(tree, tmp_path / "m", good | {path: content}) as found:
+        found.wait_console("TLS files refused", path)
+        found.wait_listening()
+        with pytest.raises(OSError, match=r"."):
+            found.greet(identities)
+
+        found.put({path: good[path]})
+
+        found.greet(identities)
+        with pytest.raises(OSError, match=r"."):
+            found.greet(identities, identities.strangers_client)
 
 
 def test_certificate_of_another_time_is_taken_for_a_wrong_clock(

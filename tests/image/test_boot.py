@@ -155,7 +155,7 @@ def test_controller_takes_it_to_service_and_it_comes_back_without_one(
         drive = config_drive(identities, receiver.getsockname()[1])
         with VirtualMachine(IMAGE, tmp_path / "vm", drive, hardware) as machine:
             took_s = machine.wait_port(9443)
-            print(f"{hardware.name}: port 9443 answers after {took_s:.1f} s")
+            print(f"{hardware.name}: port 9443 answers after {took_s:.1f} s and {machine.cpu_seconds():.1f} s of CPU")
             assert heartbeat(receiver, 0)["id"] == AMPHORA_ID
             certificates = tmp_path / "controller" / "certs"
             certificates.mkdir(parents=True)

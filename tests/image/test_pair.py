@@ -29,6 +29,7 @@ require_octavia()
 
 pytestmark = [
     pytest.mark.nspawn,
+    pytest.mark.slow,
     pytest.mark.timeout(180),
     pytest.mark.may_leak,  # the controller's session pool lives longer than one test
     *needs_containers,

@@ -33,6 +33,11 @@ PROJECT = Path(__file__).parents[2]
 ELEMENTS = PROJECT / "images" / "elements"
 ELEMENT = ELEMENTS / "amphorad"
 PIP = "/opt/pip"
+SYSTEM_FILES = (
+    "usr/local/sbin/amphorad-boot-report",
+    "etc/systemd/system/amphorad-boot-report.service",
+    "etc/systemd/journald.conf.d/90-amphorad.conf",
+)
 # Seen empty in the container, whatever this machine has there.
 ENABLED = ("amphora-agent.service", "var-lib-octavia-certs.mount", "amphorad-boot-report.service")
 HIDDEN = ("etc/systemd/system", "etc/cron.d", "etc/sysctl.d", "var", "tmp", "run")
@@ -87,7 +92,8 @@ def _base(tree: Path) -> None:
     shutil.copytree(ELEMENT / "static" / "etc" / "sysctl.d", tree / "etc/sysctl.d", dirs_exist_ok=True)
     shutil.copytree(ELEMENT / "static" / "etc" / "systemd", tree / "etc/systemd", dirs_exist_ok=True)
     system = ELEMENTS / "amphorad-system" / "static"
-    for name in ("usr/local/sbin/amphorad-boot-report", "etc/systemd/system/amphorad-boot-report.service"):
+    for name in SYSTEM_FILES:
+        (tree / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(system / name, tree / name)
     for file, line in (
         ("passwd", "amphorad:x:979:979::/nonexistent:/usr/sbin/nologin"),

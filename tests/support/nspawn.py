@@ -139,7 +139,7 @@ class Container:
             "systemd-nspawn", "--quiet", "--register=no", "--keep-unit", "-D", str(self.tree), "-M", self.name,
             f"--network-namespace-path=/run/netns/{self._namespace}", "--capability=CAP_NET_ADMIN,CAP_NET_RAW",
             *(f"--bind-ro={path}" for path in self._root.binds), "--resolv-conf=off", "--timezone=off",
-            "--boot", "--console=pipe",
+            "--boot", "--console=read-only",
         ]  # fmt: skip
         with (self._work / "console.log").open("ab") as console:
             self._process = subprocess.Popen(
