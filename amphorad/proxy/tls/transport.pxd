@@ -10,6 +10,7 @@ cdef struct TlsState:
     SSL *ssl
     Block *received             # from the socket, not yet taken by libssl
     uint32_t is_drained         # the last read of the socket fell short
+    uint32_t is_at_end          # the peer has closed its direction of the socket
     Resumption **resumption     # towards a member: where its sessions are kept; else NULL
     char *name                  # that was sent to the member; NULL: none
 
