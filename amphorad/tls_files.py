@@ -56,9 +56,9 @@ def read_tls_files(load_balancer: LoadBalancer) -> dict[str, bytes]:
         tls = listener.tls
         if tls is None:
             continue
-        for path in (tls.crt_list, tls.ca_file, tls.crl_file):
-            if path is not None:
-                _read(path, files)
+        for named in (tls.crt_list, tls.ca_file, tls.crl_file):
+            if named is not None:
+                _read(named, files)
         if tls.crt_list is not None:
             for path in certificate_files(files[tls.crt_list], tls.crt_list):
                 _read(path, files)

@@ -15,7 +15,9 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from amphorad.health.hysteresis import Hysteresis
 from amphorad.health.probes.ping import PingProber
 from amphorad.health.probes.poller import Poller
+from amphorad.health.probes.sctp import SctpProber
 from amphorad.health.probes.stream import StreamProber
+from amphorad.health.probes.udp import UdpProber
 from amphorad.health.schedule import Agenda, first_due, next_due
 from amphorad.health.target import ProbeKind, target_of
 from amphorad.health.verdict import CheckResult, CheckStatus, Finding, PoolCount, Verdict
@@ -34,7 +36,7 @@ log = logging.getLogger(__name__)
 
 HISTORY: Final = 16
 NUDGE_GAP_S: Final = 0.2
-"""A nudge does nothing when the last check began less than this ago."""
+"""A nudge is put off until the last check began this long ago."""
 SLACK_S: Final = 0.008
 
 
@@ -201,7 +203,12 @@ class MonitorSet:
 
     def _built_in(self) -> dict[ProbeKind, Prober]:
         assert self._poller is not None
-        return {ProbeKind.STREAM: StreamProber(self._poller, self._files), ProbeKind.PING: PingProber(self._poller)}
+        return {
+            ProbeKind.STREAM: StreamProber(self._poller, self._files),
+            ProbeKind.PING: PingProber(self._poller),
+            ProbeKind.UDP_CONNECT: UdpProber(self._poller),
+            ProbeKind.SCTP: SctpProber(self._poller),
+        }
 
     # --- configuration ---
 
@@ -217,8 +224,17 @@ class MonitorSet:
         """
         self._files.clear()
         self._files.update(files or {})
+        self.apply_targets(*_targets(load_balancer))
+
+    def apply_targets(self, wanted: Mapping[MemberKey, Target], members: Mapping[MemberKey, Member]) -> None:
+        """As `apply`, for members of another kind of configuration (`amphorad.health.lvs`).
+
+        Args:
+            wanted: what is checked; members that are not in it are not.
+            members: every member, for the counts of what is left of a pool.
+        """
         now, wall = self._clock(), self._wall()
-        wanted, self._members = _targets(load_balancer)
+        self._members = dict(members)
         for prober in self._probers.values():
             prober.forget()
         for key in [key for key in self._monitors if key not in wanted]:
@@ -234,7 +250,7 @@ class MonitorSet:
             if before is not None and monitor.health.is_up and not before.health.is_up:
                 revived.append(monitor)
         self._initial.clear()
-        self._count(load_balancer)
+        self._count()
         for place, monitor in enumerate(fresh):
             monitor.due = first_due(now, monitor.target.interval_s, place, len(fresh))
             self._agenda.set(monitor, monitor.due)
@@ -257,25 +273,26 @@ class MonitorSet:
         self._agenda.remove(monitor)
         self._impeded.discard(monitor.key)
 
-    def _count(self, load_balancer: LoadBalancer) -> None:
+    def _count(self) -> None:
         self._counts = {}
-        for listener in load_balancer.listeners:
-            for pool in listener.pools:
-                count = self._counts[PoolKey(listener.id, pool.id)] = _PoolCount()
-                for member in pool.members:
-                    monitor = self._monitors.get(MemberKey(listener.id, pool.id, member.id))
-                    if monitor is None or monitor.health.is_up:
-                        count.add(member, 1)
+        for key, member in self._members.items():
+            count = self._counts.setdefault(PoolKey(*key[:2]), _PoolCount())
+            monitor = self._monitors.get(key)
+            if monitor is None or monitor.health.is_up:
+                count.add(member, 1)
 
     # --- life ---
 
     def nudge(self, key: MemberKey) -> bool:
-        """Checks a member at once, beside its usual times. False: it is not checked, or was just now."""
+        """Checks a member at once, beside its usual times; at most every NUDGE_GAP_S. False: it is not checked, or is
+        being checked or about to be."""
         monitor = self._monitors.get(key)
-        now = self._clock()
-        if monitor is None or monitor.attempt is not None or now - monitor.started_at < NUDGE_GAP_S:
+        if monitor is None or monitor.attempt is not None:
             return False
-        self._agenda.set(monitor, now)
+        when = max(self._clock(), monitor.started_at + NUDGE_GAP_S)
+        if monitor.due_at <= when:
+            return False
+        self._agenda.set(monitor, when)
         self._arm()
         return True
 
@@ -389,6 +406,7 @@ class MonitorSet:
             reason=reason,
             count=self._counts[PoolKey(*key[:2])].snapshot(),
             sessions=self._sessions(key) if self._sessions is not None and not up else 0,
+            backup=self._members[key].backup,
         )
         self._report(key, verdict)
 

@@ -12,13 +12,14 @@ import math
 import os
 import socket
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from amphorad.board import Board, BoardFull, Kind, LastCheck, MemberState
 from amphorad.errors import ConfigError
 from amphorad.extras import Extras
-from amphorad.model import Algorithm, AppCookie, HttpCookie, L7RuleType, Mode, ProxyProtocol, ReusePolicy, SourceIp
+from amphorad.model import Algorithm, AppCookie, HttpCookie, Member, Mode, Pool, ProxyProtocol, ReusePolicy, SourceIp
+from amphorad.proxy.admin_log import AdminLog
 from amphorad.proxy.engine.engine import (
     APP_COOKIE,
     COOKIE_LIMIT_BYTES,
@@ -39,14 +40,14 @@ from amphorad.proxy.member_states import STICKS, USABLE, MemberStates
 from amphorad.proxy.member_tls import pool_tls
 from amphorad.proxy.policy import compile_policies, policy_pool_ids
 from amphorad.proxy.tls.context import rotate_ticket_keys
-from amphorad.proxy.tls.facts import CERTIFICATE_FACTS
+from amphorad.proxy.tls.facts import CERTIFICATE_FACTS, FACT_LIMITS
 from amphorad.proxy.wire.log_line import LogProgram
 from amphorad.stick_tables import KIND_ADDRESS, KIND_STRING, Shape, TableSpace
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from amphorad.model import Bind, L7Policy, Listener, ListenerTls, LoadBalancer, Member, Pool
+    from amphorad.model import Bind, L7Policy, Listener, ListenerTls, LoadBalancer
     from amphorad.proxy.member_states import Ejection, MemberId, PoolId
     from amphorad.proxy.member_tls import PoolTls
     from amphorad.proxy.tls.context import ServerContext
@@ -55,9 +56,11 @@ if TYPE_CHECKING:
 __all__ = ["DataPlane", "Settings"]
 
 PoolKey = tuple[str, str]
+_Policies = tuple[tuple["L7Policy", ...], bool]  # what a program is made of, see `compile_policies`
 MemberKey = tuple[str, str, str, str, int]  # listener, pool, member, address, port
 
-INSERTION_LIMIT_BYTES = 1536  # what the engine's buffer for inserted lines has room for, less X-Forwarded-For and Host
+# EXTRA_BYTES in engine/request.pyx, less what else goes there: Connection, Host (255 bytes of it) and X-Forwarded-For
+INSERTION_LIMIT_BYTES = 5760
 WEIGHT_LIMIT = 256
 RATED_SOURCES = 98304  # client addresses that the limit of single sources remembers, in 2 MiB
 BIND_LIMIT = 32  # MAX_BINDS in engine/runtime.pxd
@@ -66,8 +69,8 @@ HANDSHAKE_ALARM_INTERVAL_S = 60.0
 OVERRUN_ALARM_INTERVAL_S = 60.0  # at most one alarm of a rule in that time
 _REUSE = {ReusePolicy.NEVER: 0, ReusePolicy.SAFE: 1, ReusePolicy.RETRY: 2}
 _PROXY_VERSIONS = {None: 0, ProxyProtocol.V1: 1, ProxyProtocol.V2: 2, ProxyProtocol.V2_SSL_CN: 3}
-_CERTIFICATE_RULES = {L7RuleType.SSL_CONN_HAS_CERT, L7RuleType.SSL_VERIFY_RESULT, L7RuleType.SSL_DN_FIELD}
 _DRAINING = (MemberState.DRAIN, MemberState.MAINT)
+EXPORTER = "prometheus-exporter-internal"  # HAProxy's name for it (Octavia contract section 4.6)
 LINE_LIMIT = 1025  # of the traffic log, as HAProxy's
 _LOG_TAG = b"haproxy"  # log pipelines of Octavia deployments select on it (Octavia contract section 4.13)
 
@@ -143,12 +146,16 @@ class DataPlane:
     Args:
         board: where counters and state live; it must have rows for `threads`, and be open until `stop` has returned.
         threads: engine threads, 1 to 64.
+
+    Attributes:
+        admin_log: to the log targets of the configuration.
+        exporter_port: of the HTTP server on 127.0.0.1 that answers PROMETHEUS listeners; 0 while there is none.
     """
 
     def __init__(self, board: Board, *, threads: int, settings: Settings) -> None:
         if threads > board.threads:
             raise ValueError(f"the board was made for {board.threads} threads, not {threads}")
-        self._board = board
+        self.board = self._board = board
         self._settings = settings
         board.reset_gauges()
         self._engine = Engine(
@@ -175,10 +182,12 @@ class DataPlane:
         self._leaving: list[_Departure | PoolRuntime | MemberRuntime] = []
         self._programs: dict[str, LogProgram] = {}
         self._log_socket = _TrafficLogSocket()
+        self.admin_log = AdminLog()
+        self.exporter_port = 0
         self._alarms: list[str] = []
         self._seen_accept_failures = 0
         self._seen_log_drops = 0
-        self._policies: dict[str, tuple[tuple[L7Policy, ...], PolicyProgram]] = {}
+        self._policies: dict[str, tuple[_Policies, PolicyProgram]] = {}
         self._overruns: dict[tuple[str, str], _Overruns] = {}
         self._tls: dict[str, _Tls] = {}
         self._pool_tls: dict[PoolKey, PoolTls] = {}
@@ -205,6 +214,7 @@ class DataPlane:
         Raises:
             ConfigError: it cannot be carried out; what ran before still runs.
         """
+        load_balancer = _with_exporter(load_balancer, self.exporter_port)
         try:
             log_path = self._log_path(load_balancer)
             prepared = _Preparation(self, load_balancer, sockets, files or {})
@@ -220,6 +230,10 @@ class DataPlane:
             raise ConfigError(str(error)) from error
         log_socket, replaced_log_socket = self._log_socket.use(log_path)
         self._engine.set_log_socket(log_socket)
+        # With `no log` HAProxy tells nobody of members; here the administrator's target, the one with a severity, still hears.
+        logs = any(listener.log_format is not None for listener in load_balancer.listeners)
+        targets = [target for target in load_balancer.log_targets if logs or target.minimum_severity is not None]
+        self.admin_log.use(targets, self._settings.log_socket)
         self._engine.retire(replaced_log_socket)
         self._engine.set_session_limit(load_balancer.connection_limit)
         self._publish(load_balancer, prepared, sockets)
@@ -478,7 +492,7 @@ class DataPlane:
     def _policy_program(self, listener: Listener) -> PolicyProgram | None:
         """The one in force when the listener's policies have not changed: nothing is compiled again, counts go on."""
         known = self._policies.get(listener.id)
-        if known is not None and known[0] == listener.policies:
+        if known is not None and known[0] == _policies_of(listener):
             return known[1]
         return compile_policies(listener)
 
@@ -617,6 +631,8 @@ class DataPlane:
             alarm = self._log_socket.connect()
             if alarm is not None:
                 self._alarms.append(f"{alarm} ({drops} lines dropped so far)")
+        self.admin_log.flush()
+        self._alarms += self.admin_log.alarms()
         self._watch_overruns(now)
         self._watch_tls(now)
 
@@ -624,6 +640,11 @@ class DataPlane:
         """Conditions that an operator should know of, each once."""
         alarms, self._alarms = self._alarms, []
         return alarms
+
+    @property
+    def dropped_log_lines(self) -> int:
+        """Of the traffic log, that its socket did not take."""
+        return self._engine.log_drops
 
     def sessions(self) -> int:
         """Client connections, of all listeners."""
@@ -653,6 +674,7 @@ class DataPlane:
         for descriptor in descriptors:
             os.close(descriptor)
         self._log_socket.close()
+        self.admin_log.close()
 
 
 @dataclass(frozen=True, slots=True)
@@ -706,7 +728,7 @@ class _Preparation:
         self.checked_ids: set[tuple[str, str, str]] = set()
         self.views: dict[PoolKey, View] = {}
         self.configs: dict[str, Config] = {}
-        self.policies: dict[str, tuple[tuple[L7Policy, ...], PolicyProgram]] = {}
+        self.policies: dict[str, tuple[_Policies, PolicyProgram]] = {}
         self.binds = {(listener.id, bind) for listener in load_balancer.listeners for bind in listener.binds}
         self._plane = plane
         missing = self.binds - set(plane._binds) - set(sockets)
@@ -747,7 +769,7 @@ class _Preparation:
             raise ConfigError(f"listener {listener.id}: more than {BIND_LIMIT} addresses and ports")
         policies = plane._policy_program(listener)
         if policies is not None:
-            self.policies[listener.id] = (listener.policies, policies)
+            self.policies[listener.id] = (_policies_of(listener), policies)
         runtime = plane._listeners.get(listener.id)
         if runtime is None:
             runtime = ListenerRuntime(plane._engine, plane._board.claim(Kind.LISTENER, listener.id))
@@ -769,6 +791,7 @@ class _Preparation:
             rate=extras.rate_limit,
             source_rate=extras.rate_limit_source,
             burst=extras.rate_limit_burst,
+            hsts=_hsts_line(listener),
         )
 
     def _context(self, listener: Listener) -> ServerContext | None:
@@ -783,6 +806,18 @@ class _Preparation:
         return tls.context
 
 
+def _with_exporter(load_balancer: LoadBalancer, port: int) -> LoadBalancer:
+    """PROMETHEUS listeners get a pool whose only member is the exporter."""
+    if not port or not any(listener.is_prometheus for listener in load_balancer.listeners):
+        return load_balancer
+    pool = Pool(id=EXPORTER, mode=Mode.HTTP, members=(Member(id=EXPORTER, address="127.0.0.1", port=port),))
+    listeners = tuple(
+        replace(listener, pools=(pool,), default_pool=pool.id) if listener.is_prometheus else listener
+        for listener in load_balancer.listeners
+    )
+    return replace(load_balancer, listeners=listeners)
+
+
 def _speaks_http(listener: Listener) -> bool:
     """Whether clients are served as HTTP: also on a TCP listener whose default pool is an HTTP one.
 
@@ -794,16 +829,24 @@ def _speaks_http(listener: Listener) -> bool:
     )
 
 
+def _policies_of(listener: Listener) -> _Policies:
+    return listener.policies, listener.redirect_plain_to_https
+
+
+def _hsts_line(listener: Listener) -> bytes | None:
+    if listener.hsts is None:
+        return None
+    if not listener.hsts.isprintable():
+        raise ConfigError(f"listener {listener.id}: the value of HSTS must be plain text", word=listener.hsts)
+    return b"strict-transport-security: %b\r\n" % listener.hsts.encode()
+
+
 def _require_listener_carried_out(listener: Listener) -> None:
-    if listener.hsts or listener.is_prometheus:
-        raise ConfigError(f"listener {listener.id}: HSTS and PROMETHEUS are not supported yet")
-    if listener.redirect_plain_to_https and listener.tls is None:
-        raise ConfigError(f"listener {listener.id}: a redirect to https needs a TLS listener")
-    rules = {rule.type for policy in listener.policies for rule in policy.rules}
-    if listener.tls is not None and rules & _CERTIFICATE_RULES:
-        raise ConfigError(f"listener {listener.id}: L7 rules about client certificates are not supported yet")
-    if listener.policies and listener.mode is not Mode.HTTP:
-        raise ConfigError(f"listener {listener.id}: L7 policies need an HTTP listener")
+    if listener.is_prometheus and listener.default_pool is None:
+        raise ConfigError(f"listener {listener.id}: a PROMETHEUS listener needs an exporter behind it")
+    needs_http = listener.policies or listener.redirect_plain_to_https or listener.hsts is not None
+    if needs_http and listener.mode is not Mode.HTTP:
+        raise ConfigError(f"listener {listener.id}: L7 policies, redirects and HSTS need an HTTP listener")
 
 
 def _require_carried_out(listener: Listener, pool: Pool) -> None:
@@ -848,7 +891,9 @@ def _insertions(pool: Pool, extras: Extras) -> list[tuple[bytes, bytes | int | s
     size = 0
     for insertion in pool.header_insertions:
         if insertion.value in CERTIFICATE_FACTS:
-            insertions.append((insertion.name.lower().encode(), CERTIFICATE_FACTS.index(insertion.value)))
+            fact = CERTIFICATE_FACTS.index(insertion.value)
+            size += len(insertion.name) + FACT_LIMITS[fact] + 4
+            insertions.append((insertion.name.lower().encode(), fact))
             continue
         value = None if insertion.value == "%[dst_port]" else insertion.value.encode()
         if value is not None and b"%" in value:

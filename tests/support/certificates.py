@@ -53,9 +53,16 @@ def _name(common_name: str) -> x509.Name:
 class Authority:
     """A root, or an authority below another one, that signs certificates and revocation lists."""
 
-    def __init__(self, common_name: str = "root", *, issuer: Authority | None = None) -> None:
+    def __init__(
+        self,
+        common_name: str = "root",
+        days: int = 3650,
+        subject: x509.Name | None = None,
+        *,
+        issuer: Authority | None = None,
+    ) -> None:
         self._key = ec.generate_private_key(ec.SECP256R1())
-        self._name = _name(common_name)
+        self._name = subject or _name(common_name)
         now = datetime.datetime.now(datetime.UTC)
         self.certificate = (
             x509.CertificateBuilder()
@@ -63,8 +70,8 @@ class Authority:
             .issuer_name(issuer._name if issuer is not None else self._name)
             .public_key(self._key.public_key())
             .serial_number(x509.random_serial_number())
-            .not_valid_before(now - _DAY)
-            .not_valid_after(now + 3650 * _DAY)
+            .not_valid_before(now - 1000 * _DAY)
+            .not_valid_after(now + days * _DAY)
             .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
             .sign(issuer._key if issuer is not None else self._key, hashes.SHA256())
         )
@@ -77,7 +84,7 @@ class Authority:
         self,
         common_name: str,
         *names: str,
-        days: int = 365,
+        days: float = 365,
         key: PrivateKey | None = None,
         server: bool = True,
         subject: x509.Name | None = None,

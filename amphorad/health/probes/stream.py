@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from amphorad.health.probes.prober import Attempt, Owner
     from amphorad.health.target import CheckTls, HttpCheck, Target
 
-__all__ = ["LOCAL_ERRORS", "StreamProber", "error_text"]
+__all__ = ["LOCAL_ERRORS", "StreamProber", "begin_stream", "error_text"]
 
 LOCAL_ERRORS: Final = frozenset(
     {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL, errno.EAGAIN}
@@ -71,18 +71,7 @@ class StreamProber:
             connection = socket.socket(_PROTOCOLS[":" in target.address], _TYPE)
         except OSError as error:
             return Finding(CheckStatus.LOCAL, None, error_text(error.errno or 0))
-        try:
-            number = connection.connect_ex((target.address, target.port))
-        except (
-            OSError,
-            ValueError,
-        ) as error:  # not an address of this family; a name would be looked up, and none comes here
-            connection.close()
-            return Finding(CheckStatus.L4CON, None, str(error))
-        if number not in (0, errno.EINPROGRESS):
-            connection.close()
-            return _connect_failure(number)
-        return _StreamAttempt(self._poller, connection, conversation, owner, target)
+        return begin_stream(self._poller, connection, conversation, owner, target)
 
     def forget(self) -> None:
         self._contexts.clear()
@@ -114,6 +103,24 @@ class StreamProber:
         if request is None:
             request = self._requests[http] = http.request
         return HttpConversation(request, status_matcher(http.expected))
+
+
+def begin_stream(
+    poller: Poller, connection: socket.socket, conversation: Conversation, owner: Owner, target: Target
+) -> Attempt | Finding:
+    """Connects a stream socket, which belongs to the attempt from now on, and carries the conversation on it."""
+    try:
+        number = connection.connect_ex((target.address, target.port))
+    except (
+        OSError,
+        ValueError,
+    ) as error:  # not an address of this family; a name would be looked up, and none comes here
+        connection.close()
+        return Finding(CheckStatus.L4CON, None, str(error))
+    if number not in (0, errno.EINPROGRESS):
+        connection.close()
+        return _connect_failure(number)
+    return _StreamAttempt(poller, connection, conversation, owner, target)
 
 
 class _StreamAttempt:

@@ -126,6 +126,7 @@ class Config:
         rate: requests, or TCP connections, per second; 0 for no limit.
         source_rate: the same of one client address.
         burst: how many may come at once; 0 for one second's worth.
+        hsts: complete header line for responses of members.
     """
 
     def __init__(
@@ -145,6 +146,7 @@ class Config:
         rate: float = 0,
         source_rate: float = 0,
         burst: int = 0,
+        hsts: bytes | None = None,
     ) -> None: ...
 
 class ListenerRuntime(Runtime):

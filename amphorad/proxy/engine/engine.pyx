@@ -25,7 +25,7 @@ from amphorad.proxy.engine.rate_limit cimport rate_of, source_table_free, source
 from amphorad.proxy.engine.stick_table cimport NAME_LIMIT, Table, hash_key
 from amphorad.proxy.engine.runtime cimport (
     APP_COOKIE_PERSISTENCE, HTTP_COOKIE_PERSISTENCE, NO_PLACE, SOURCE_PERSISTENCE, PersistentMember,
-    INSERT_CLIENT_ADDRESS, INSERT_DESTINATION_PORT, INSERT_HOST, INSERT_TEXT, INSERT_TLS, INSERT_TRACEPARENT, MAX_BINDS, Insertion, Listener, ListenerConfig, Member, PerThread, Pool, PoolView,
+    HSTS_BYTES, INSERT_CLIENT_ADDRESS, INSERT_DESTINATION_PORT, INSERT_HOST, INSERT_TEXT, INSERT_TLS, INSERT_TRACEPARENT, MAX_BINDS, Insertion, Listener, ListenerConfig, Member, PerThread, Pool, PoolView,
     Shared, Thread,
 )
 from amphorad.proxy.engine.system cimport (
@@ -356,6 +356,7 @@ cdef class Config:
         self, str name, *, bint is_http, int64_t limit, uint32_t timeout_client_ms, PoolRuntime default_pool,
         LogProgram log_program, uint32_t minimum_body_rate, PolicyProgram policies=None, list policy_pools=None,
         ServerContext tls=None, uint32_t timeout_tunnel_ms=0, double rate=0, double source_rate=0, uint32_t burst=0,
+        bytes hsts=None,
     ):
         cdef uint32_t index
         cdef PoolRuntime pool
@@ -364,7 +365,7 @@ cdef class Config:
             raise MemoryError
         self.config = config
         policy_pools = policy_pools or []
-        self.kept = (name.encode(), default_pool, log_program, policies, policy_pools, tls)
+        self.kept = (name.encode(), default_pool, log_program, policies, policy_pools, tls, hsts)
         config.name = <const char *><bytes>self.kept[0]
         config.name_length = <uint32_t>len(self.kept[0])
         config.is_http = is_http
@@ -378,6 +379,11 @@ cdef class Config:
             config.source_rate = rate_of(source_rate, burst or <uint32_t>max(source_rate, 1))
         if tls is not None:
             config.tls = tls.context
+        if hsts is not None:
+            if len(hsts) > HSTS_BYTES:
+                raise ValueError(f"a line of Strict-Transport-Security has at most {HSTS_BYTES} bytes")
+            config.hsts = hsts
+            config.hsts_length = <uint32_t>len(hsts)
         if default_pool is not None:
             config.default_pool = default_pool.pool
         if log_program is not None:

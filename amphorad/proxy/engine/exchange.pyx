@@ -21,6 +21,7 @@ from amphorad.proxy.engine.runtime cimport (
 )
 from amphorad.proxy.engine.session cimport session_close, session_connect, session_free, session_retry, session_secure
 from amphorad.proxy.engine.traffic_log cimport log_begin
+from amphorad.proxy.tls.transport cimport tls_give_up
 
 cdef enum:
     PIPELINE_TURN = 16          # exchanges of one connection before the others get their turn
@@ -95,6 +96,8 @@ cdef void client_timer(Conn *conn) noexcept nogil:
             step(session)
     elif session.phase == REQUEST_HEAD:
         if (session.exchanges and not session.flags & HEAD_TIMED) or conn.out != NULL or conn.flags & HANDSHAKING:
+            if conn.flags & HANDSHAKING:
+                tls_give_up(conn)
             session_close(session)  # idle, or it does not take its last answer, or it does not finish its handshake
             return
         session.flags = 0

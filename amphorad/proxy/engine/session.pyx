@@ -22,6 +22,7 @@ from amphorad.proxy.engine.member_conn cimport (
 )
 from amphorad.proxy.engine.memory cimport block_give, timer_set
 from amphorad.proxy.engine.observation cimport note_connect_failure
+from amphorad.proxy.engine.outcome cimport HTTP_CLIENT
 from amphorad.proxy.engine.persistence cimport persistence_source
 from amphorad.proxy.engine.rate_limit cimport rate_allows, source_allows
 from amphorad.proxy.engine.runtime cimport (
@@ -35,6 +36,8 @@ from amphorad.proxy.engine.system cimport (
 from amphorad.proxy.tls.proxy_facts cimport tls_proxy_facts
 from amphorad.proxy.tls.transport cimport tls_connect, tls_handshake, tls_server_name
 from amphorad.proxy.wire.proxy_protocol cimport PROXY_NONE, ProxyEnd, ProxyTls, proxy_header_write
+from amphorad.proxy.engine.traffic_log cimport log_handshake
+from amphorad.proxy.wire.proxy_protocol cimport PROXY_NONE, ProxyEnd, proxy_header_write
 
 cdef enum:
     PAUSE_MS = 1000
@@ -72,12 +75,47 @@ cdef Session *session_open(Thread *thread, Listener *listener, int fd, const Con
     return session
 
 
+cdef Session *session_open_stream(Session *carrier) noexcept nogil:
+    """A session for a request of a multiplexed connection. It is no connection: nothing counts it. NULL when memory ran out."""
+    cdef Thread *thread = carrier.client.thread
+    cdef Session *session = thread.free_sessions
+    if session != NULL:
+        thread.free_sessions = session.next
+    else:
+        session = <Session *>malloc(sizeof(Session))
+        if session == NULL:
+            return NULL
+    memset(session, 0, sizeof(Session))
+    conn_open(&session.client, thread, -1, &HTTP_CLIENT)
+    session.client.flags = READABLE | WRITABLE
+    session.carrier = carrier
+    session.listener = carrier.listener
+    session.cause = c'-'
+    session.stage = c'-'
+    memcpy(session.address, carrier.address, 16)
+    session.address_length = carrier.address_length
+    session.client_port = carrier.client_port
+    session.port = carrier.port
+    session.bind = carrier.bind
+    session.timeout_client_ms = carrier.timeout_client_ms
+    session.exchanges = carrier.exchanges
+    if carrier.exchanges < 255:
+        carrier.exchanges += 1
+    session.next = thread.sessions
+    if thread.sessions != NULL:
+        thread.sessions.previous = session
+    thread.sessions = session
+    return session
+
+
 cdef void session_close(Session *session) noexcept nogil:
     """Ends everything the session holds. Its memory lives to the end of the pass."""
     cdef Thread *thread = session.client.thread
     cdef Listener *listener = session.listener
     if session.client.flags & DEAD:
         return
+    if session.client.flags & HANDSHAKING:
+        log_handshake(session)
     if session.member_conn != NULL:
         member_conn_close(session.member_conn)
         session.member_conn = NULL
@@ -87,11 +125,13 @@ cdef void session_close(Session *session) noexcept nogil:
     block_give(thread, session.pending)
     block_give(thread, session.request)
     block_give(thread, session.response)
+    block_give(thread, session.line)
     if session.log != NULL:
         block_give(thread, session.log.block)
     session.pending = NULL
     session.request = NULL
     session.response = NULL
+    session.line = NULL
     session.log = NULL
     if session.previous != NULL:
         session.previous.next = session.next
@@ -99,8 +139,10 @@ cdef void session_close(Session *session) noexcept nogil:
         thread.sessions = session.next
     if session.next != NULL:
         session.next.previous = session.previous
-    bump_i64(&thread.session_count, -1)
     conn_close(&session.client)
+    if session.carrier != NULL:
+        return
+    bump_i64(&thread.session_count, -1)
     add_i64(&listener.slot.load.in_flight, -1)
     add_i64(&thread.shared.sessions, -1)
     if load_u32(&listener.paused) or load_u32(&thread.shared.paused):
@@ -133,13 +175,13 @@ cdef uint32_t session_greet(Session *session, uint8_t *out) noexcept nogil:
     destination.address = session.destination
     destination.length = session.destination_length
     destination.port = session.port
-    tls_proxy_facts(&session.client, &tls)
+    tls_proxy_facts(session_socket(session), &tls)
     return proxy_header_write(version, &source, &destination, &tls, out)
 
 
 cdef const char *session_server_name(const Session *session, const PoolView *view) noexcept nogil:
     """What members are asked for: the name that the client asked us for, or NULL."""
-    return tls_server_name(&session.client) if view.tls_sends_sni else NULL
+    return tls_server_name(session_socket(session)) if view.tls_sends_sni else NULL
 
 
 cdef int session_secure(Session *session) noexcept nogil:
@@ -166,7 +208,7 @@ cdef void find_destination(Session *session) noexcept nogil:
     """
     cdef sockaddr_storage address
     cdef socklen_t length = sizeof(sockaddr_storage)
-    if getsockname(session.client.fd, <sockaddr *>&address, &length) != 0:
+    if getsockname(session_socket(session).fd, <sockaddr *>&address, &length) != 0:
         return
     if address.ss_family == AF_INET:
         memcpy(session.destination, &(<sockaddr_in *>&address).sin_addr, 4)

@@ -7,5 +7,5 @@
     proxy_facts   what is known of a client's TLS, for the PROXY header towards members
     transport     a connection's TLS: `receive`, `transmit`, `finish` and `release` of an engine `Transport`
 
-Material comes in as bytes: nothing here opens a file. HTTP/2 is not offered: of a listener's protocols only the HTTP/1 ones are.
+Material comes in as bytes: nothing here opens a file. What ALPN agreed on is asked for by `http2`.
 """

@@ -8,6 +8,8 @@ cdef class ServerContext:
     cdef SSL_CTX *context
     cdef readonly list expiries
 
+# What its verification said against the client's certificate: 1 + how far up its chain, 0: nothing.
+cdef int distrust_of(SSL *ssl) noexcept nogil
 cdef void count_failure(SSL *ssl, unsigned long code) noexcept nogil
 
 # what the contexts of listeners and those towards members have in common; every one raises ValueError with OpenSSL's reason

@@ -63,6 +63,7 @@ cdef TicketKey[4] ticket_keys
 cdef uint32_t newest_ticket_key
 cdef int OWNED                  # ex_data of the default context: its Choices, freed with it
 cdef int SHARED                 # ex_data of every context: the same Choices
+cdef int DISTRUST               # ex_data of a connection: see `distrust_of`
 
 cdef dict _VERSIONS = {
     "SSLv3": (SSL3_VERSION, SSL_OP_NO_SSLv3),
@@ -282,8 +283,23 @@ cdef use_authorities(SSL_CTX *context, bytes ca, crl, bint required, ca_name="cl
         if count == 0:
             refuse(crl_name)
         X509_STORE_set_flags(store, X509_V_FLAG_CRL_CHECK | X509_V_FLAG_CRL_CHECK_ALL)
-    SSL_CTX_set_verify(context, SSL_VERIFY_PEER | (SSL_VERIFY_FAIL_IF_NO_PEER_CERT if required else 0), NULL)
+    SSL_CTX_set_verify(
+        context, SSL_VERIFY_PEER | (SSL_VERIFY_FAIL_IF_NO_PEER_CERT if required else 0), <void *>note_verification
+    )
     ERR_clear_error()
+
+
+cdef int note_verification(int good, X509_STORE_CTX *store) noexcept nogil:
+    """Remembers what was wrong, for the log; the verdict stays as it is."""
+    cdef SSL *ssl
+    if not good:
+        ssl = <SSL *>X509_STORE_CTX_get_ex_data(store, SSL_get_ex_data_X509_STORE_CTX_idx())
+        SSL_set_ex_data(ssl, DISTRUST, <void *><size_t>(1 + X509_STORE_CTX_get_error_depth(store)))
+    return good
+
+
+cdef int distrust_of(SSL *ssl) noexcept nogil:
+    return <int><size_t>SSL_get_ex_data(ssl, DISTRUST)
 
 
 cdef add_names(Choices *choices, list names, SSL_CTX *context, bint is_default):
@@ -433,5 +449,6 @@ cdef int use_ticket_key(
 
 OWNED = SSL_CTX_get_ex_new_index(0, NULL, NULL, NULL, free_choices)
 SHARED = SSL_CTX_get_ex_new_index(0, NULL, NULL, NULL, NULL)
+DISTRUST = SSL_get_ex_new_index(0, NULL, NULL, NULL, NULL)
 for _ in range(TICKET_KEYS):
     rotate_ticket_keys()

@@ -39,6 +39,17 @@ cdef extern from "<openssl/ssl.h>" nogil:
     int SSL_CTX_check_private_key(const SSL_CTX *context)
     long SSL_CTX_add1_chain_cert(SSL_CTX *context, X509 *certificate)
     void SSL_CTX_set_verify(SSL_CTX *context, int mode, void *callback)
+    int SSL_get_ex_data_X509_STORE_CTX_idx()
+    int SSL_get_ex_new_index(long argl, void *argp, void *new_func, void *dup_func, void *free_func)
+    int SSL_set_ex_data(SSL *ssl, int index, void *data)
+    void *SSL_get_ex_data(const SSL *ssl, int index)
+    enum:
+        TLS_ST_BEFORE
+    int SSL_get_state(const SSL *ssl)
+    int SSL_session_reused(const SSL *ssl)
+    const char *SSL_get_version(const SSL *ssl)
+    const char *SSL_get_cipher_name(const SSL *ssl)
+    void SSL_get0_alpn_selected(const SSL *ssl, const unsigned char **data, unsigned int *length)
     X509_STORE *SSL_CTX_get_cert_store(const SSL_CTX *context)
     int SSL_CTX_add_client_CA(SSL_CTX *context, X509 *certificate)
     int SSL_CTX_get_ex_new_index(long argl, void *argp, void *new_func, void *dup_func,
@@ -83,6 +94,7 @@ cdef extern from "<openssl/ssl.h>" nogil:
     SSL_CTX *SSL_set_SSL_CTX(SSL *ssl, SSL_CTX *context)
     SSL_CTX *SSL_get_SSL_CTX(const SSL *ssl)
     const char *SSL_get_servername(const SSL *ssl, int kind)
+    void SSL_get0_alpn_selected(const SSL *ssl, const unsigned char **data, unsigned int *length)
     X509 *SSL_get0_peer_certificate(const SSL *ssl)
     long SSL_get_verify_result(const SSL *ssl)
 
@@ -92,6 +104,9 @@ cdef extern from "<openssl/x509v3.h>" nogil:
     ctypedef struct X509_NAME
     ctypedef struct X509_NAME_ENTRY
     ctypedef struct X509_STORE
+    ctypedef struct X509_STORE_CTX
+    void *X509_STORE_CTX_get_ex_data(X509_STORE_CTX *store, int index)
+    int X509_STORE_CTX_get_error_depth(X509_STORE_CTX *store)
     ctypedef struct ASN1_STRING
     ctypedef struct ASN1_TIME
     ctypedef struct GENERAL_NAMES

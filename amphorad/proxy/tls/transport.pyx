@@ -22,13 +22,13 @@ from libc.string cimport memcpy, strcmp, strdup
 from amphorad.proxy.engine.memory cimport block_data, block_give, block_take
 from amphorad.proxy.engine.runtime cimport FAILED, HANDSHAKING, PEER_CLOSED, READABLE, SHUT, Block, Transport
 from amphorad.proxy.engine.system cimport EINTR, MSG_NOSIGNAL, SHUT_WR, errno, recv, send, shutdown
-from amphorad.proxy.tls.context cimport count_failure
+from amphorad.proxy.tls.context cimport count_failure, distrust_of
 from amphorad.proxy.tls.member_context cimport count_member_failure, resumption_free, use_session_keeper
 from amphorad.proxy.tls.openssl cimport (
     BIO, BIO_CTRL_EOF, BIO_CTRL_FLUSH, BIO_METHOD, BIO_TYPE_SOURCE_SINK, ERR_clear_error, ERR_peek_error, SSL, SSL_CTX,
-    SSL_ERROR_WANT_READ, SSL_ERROR_WANT_WRITE, SSL_ERROR_ZERO_RETURN, BIO_clear_retry_flags, BIO_get_data,
+    SSL_ERROR_WANT_READ, SSL_ERROR_WANT_WRITE, SSL_ERROR_ZERO_RETURN, TLS_ST_BEFORE, BIO_clear_retry_flags, BIO_get_data,
     BIO_get_new_index, BIO_meth_new, BIO_meth_set_ctrl, BIO_meth_set_read, BIO_meth_set_write, BIO_new, BIO_set_data,
-    BIO_set_init, BIO_set_retry_read, BIO_set_retry_write, SSL_free, SSL_get_error, SSL_has_pending, SSL_is_init_finished,
+    BIO_set_init, BIO_set_retry_read, BIO_set_retry_write, SSL_free, SSL_get0_alpn_selected, SSL_get_error, SSL_get_state, SSL_has_pending, SSL_is_init_finished,
     SSL_new, SSL_read_ex, SSL_set_accept_state, SSL_set_bio, SSL_shutdown, SSL_write_ex,
     SSL_CTX_up_ref, SSL_SESSION, SSL_VERIFY_PEER, SSL_do_handshake, SSL_get_SSL_CTX, SSL_get_rbio, SSL_get_servername,
     SSL_get_verify_mode, SSL_set1_host, SSL_set_connect_state, SSL_set_hostflags, SSL_set_session, SSL_set_tlsext_host_name,
@@ -178,6 +178,14 @@ cdef const char *tls_server_name(const Conn *conn) noexcept nogil:
     return SSL_get_servername(ssl, TLSEXT_NAMETYPE_host_name) if ssl != NULL else NULL
 
 
+cdef int tls_speaks_h2(const Conn *conn) noexcept nogil:
+    """Whether the handshake agreed on HTTP/2 (ALPN)."""
+    cdef const unsigned char *protocol = NULL
+    cdef unsigned int length = 0
+    SSL_get0_alpn_selected((<TlsState *>conn.transport_state).ssl, &protocol, &length)
+    return length == 2 and protocol[0] == c'h' and protocol[1] == c'2'
+
+
 cdef ssize_t fail(Conn *conn, int result) noexcept nogil:
     """What a call of libssl that did not succeed means: -1 with errno, or 0 for the end of the stream."""
     cdef TlsState *state = <TlsState *>conn.transport_state
@@ -191,11 +199,44 @@ cdef ssize_t fail(Conn *conn, int result) noexcept nogil:
         if state.resumption != NULL:
             count_member_failure(state.ssl, ERR_peek_error())
         else:
-            count_failure(state.ssl, ERR_peek_error())
+            note_failure(state)
     conn.flags |= FAILED  # nothing more may be sent, close_notify included
     ERR_clear_error()
     set_errno(ECONNRESET)
     return -1
+
+
+cdef void note_failure(TlsState *state) noexcept nogil:
+    """Why the handshake failed. A connection that never said anything is no failure worth an alarm: many checks do that."""
+    cdef int distrust = distrust_of(state.ssl)
+    if distrust:
+        state.failure = HANDSHAKE_CERTIFICATE if distrust == 1 else HANDSHAKE_CA
+    elif state.has_ended and SSL_get_state(state.ssl) == TLS_ST_BEFORE:
+        state.failure = HANDSHAKE_CLOSED
+    else:
+        state.failure = HANDSHAKE_FAILED
+    if state.has_received:
+        count_failure(state.ssl, ERR_peek_error())
+
+
+cdef void tls_give_up(Conn *conn) noexcept nogil:
+    if conn.transport == &TLS:
+        (<TlsState *>conn.transport_state).failure = HANDSHAKE_TIMED_OUT
+
+
+cdef const char *tls_failure(const Conn *conn) noexcept nogil:
+    cdef int failure = (<TlsState *>conn.transport_state).failure if conn.transport == &TLS else HANDSHAKE_UNFAILED
+    if failure == HANDSHAKE_CLOSED:
+        return b"Connection closed during SSL handshake"
+    if failure == HANDSHAKE_TIMED_OUT:
+        return b"Timeout during SSL handshake"
+    if failure == HANDSHAKE_CA:
+        return b"SSL client CA chain cannot be verified"
+    if failure == HANDSHAKE_CERTIFICATE:
+        return b"SSL client certificate not trusted"
+    if failure == HANDSHAKE_FAILED:
+        return b"SSL handshake failure"
+    return NULL
 
 
 cdef void note_handshake(Conn *conn) noexcept nogil:
@@ -292,12 +333,13 @@ cdef int bio_read(BIO *bio, char *out, int wanted) noexcept nogil:
                 break
         if count <= 0:
             block_give(conn.thread, block)
-            state.is_at_end = count == 0
+            state.has_ended = count == 0
             if count < 0 and errno == EAGAIN:
                 state.is_drained = 1
                 BIO_set_retry_read(bio)
             return <int>count
         state.is_drained = count < READ_BYTES
+        state.has_received = 1
         block.length = <uint32_t>count
         state.received = block
     if <uint32_t>wanted > block.length:
@@ -325,8 +367,11 @@ cdef int bio_write(BIO *bio, const char *data, int length) noexcept nogil:
 
 
 cdef long bio_control(BIO *bio, int command, long number, void *pointer) noexcept nogil:
+    cdef const TlsState *state
     if command == BIO_CTRL_EOF:
-        return (<TlsState *>(<Conn *>BIO_get_data(bio)).transport_state).is_at_end
+        state = <const TlsState *>(<Conn *>BIO_get_data(bio)).transport_state
+        # asked for a bare FIN, see `member_context`; a client's is no end
+        return state.resumption != NULL and state.has_ended
     return 1 if command == BIO_CTRL_FLUSH else 0
 
 
