@@ -170,9 +170,7 @@ def test_tcp_session_ends_when_no_handshake_succeeds(proxy: str, tmp_path: Path)
     ],
 )
 @pytest.mark.parametrize("ending", ["reset", "close", "garbage"])
-def test_member_that_breaks_off_its_answer(
-    tmp_path: Path, answer: bytes, expected: str, ending: str
-) -> None:
+def test_member_that_breaks_off_its_answer(tmp_path: Path, answer: bytes, expected: str, ending: str) -> None:
     """HAProxy 2.6 logs a body that breaks off as `----`, and waits on after a broken record."""
     if ending == "reset" and answer:
         expected = "m1 502 SH--"  # a reset takes away what the member has sent
