@@ -69,8 +69,14 @@ class Http2Client:
     def __init__(self, port: int, *, connection: socket.socket | None = None, acknowledges: bool = True) -> None:
         self.socket = connection or socket.create_connection(("127.0.0.1", port), WAIT_S)
         self.socket.settimeout(WAIT_S)
-        self.h2 = H2Connection(H2Configuration(client_side=True, header_encoding=None, validate_outbound_headers=False,
-                                               normalize_outbound_headers=False))
+        self.h2 = H2Connection(
+            H2Configuration(
+                client_side=True,
+                header_encoding=None,
+                validate_outbound_headers=False,
+                normalize_outbound_headers=False,
+            )
+        )
         self.authority = f"127.0.0.1:{port}"
         self.scheme = "http"
         self.acknowledges = acknowledges
