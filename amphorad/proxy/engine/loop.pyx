@@ -338,9 +338,11 @@ cdef void begin(Thread *thread, const Handover *arrival) noexcept nogil:
     session.client_port = arrival.client_port
     session.bind = arrival.bind
     session.port = listener.binds[arrival.bind].port
-    if config.tls != NULL and tls_accept(&session.client, config.tls) != 0:
-        session_close(session)
-        return
+    if config.tls != NULL:
+        session.start_us = thread.now_us  # of the handshake, should it fail
+        if tls_accept(&session.client, config.tls) != 0:
+            session_close(session)
+            return
     if config.is_http:
         exchange_accept(session)
     else:

@@ -29,12 +29,13 @@ from amphorad.proxy.engine.runtime cimport (
 )
 from amphorad.proxy.engine.session cimport (
     count_in, listener_row, member_row, pool_row, session_close, session_connect, session_greet, session_is_within_rates, session_listens,
-    session_set_pool, session_socket, session_take_bound,
+    session_server_name, session_set_pool, session_socket, session_take_bound,
 )
 from amphorad.proxy.engine.system cimport AF_INET6, getentropy, inet_ntop
 from amphorad.proxy.engine.traffic_log cimport log_begin
 from amphorad.proxy.http2.connection cimport IS_HTTP2, MAYBE_HTTP2, NOT_HTTP2, http2_begin, http2_preface
 from amphorad.proxy.tls.facts cimport client_tls, tls_fact
+from amphorad.proxy.tls.transport cimport tls_is_with
 from amphorad.proxy.wire.http1 cimport (
     BINDS_AUTHENTICATION, BODY_CHUNKED, BODY_LENGTH, COMPLETE, GET, HEAD, NEED_MORE, NO_BODY, OPTIONS, TRACE, WANTS_CLOSE,
     WANTS_UPGRADE, ChunkDecoder, Field, Head, feed_chunks, parse_request, write_head,
@@ -240,16 +241,18 @@ cdef int begin(Session *session, uint8_t *data, uint32_t length) noexcept nogil:
 cdef int bound_is_usable(Session *session, PoolView *view) noexcept nogil:
     """Whether the bound connection leads to a usable member of this pool; counts the session in there."""
     cdef uint32_t index
+    if (view.proxy_protocol != session.member_conn.is_private
+            or not tls_is_with(&session.member_conn.conn, view.tls, session_server_name(session, view))):
+        return 0
     if session.wanted != NULL:
-        if session.wanted != session.member_conn.member or view.proxy_protocol != session.member_conn.is_private:
+        if session.wanted != session.member_conn.member:
             return 0
         session.wanted = NULL
         session.flags |= PERSISTED
         session_take_bound(session)
         return 1
     for index in range(view.usable_count):
-        if (view.members[view.usable[index]] == session.member_conn.member
-                and view.proxy_protocol == session.member_conn.is_private):
+        if view.members[view.usable[index]] == session.member_conn.member:
             if view.persistence == SOURCE_PERSISTENCE:
                 session.flags |= TO_REMEMBER
             session_take_bound(session)

@@ -22,12 +22,14 @@ cdef void session_free(Conn *conn) noexcept nogil
 cdef void session_leave_member(Session *session) noexcept nogil
 cdef int session_is_within_rates(Session *session, const ListenerConfig *config) noexcept nogil
 cdef int session_listens(Session *session) noexcept nogil
+cdef int session_secure(Session *session) noexcept nogil
+cdef const char *session_server_name(const Session *session, const PoolView *view) noexcept nogil
 cdef uint32_t session_greet(Session *session, uint8_t *out) noexcept nogil
 
 
-cdef inline Conn *session_socket(Session *session) noexcept nogil:
+cdef inline Conn *session_socket(const Session *session) noexcept nogil:
     """The Conn with the client's socket and TLS: of a stream it is its connection's."""
-    return &session.client if session.carrier == NULL else &session.carrier.client
+    return <Conn *>&session.client if session.carrier == NULL else &session.carrier.client
 
 
 cdef inline Row *listener_row(Session *session) noexcept nogil:

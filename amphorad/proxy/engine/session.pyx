@@ -26,13 +26,17 @@ from amphorad.proxy.engine.outcome cimport HTTP_CLIENT
 from amphorad.proxy.engine.persistence cimport persistence_source
 from amphorad.proxy.engine.rate_limit cimport rate_allows, source_allows
 from amphorad.proxy.engine.runtime cimport (
-    DEAD, PERSISTED, READABLE, SOURCE_PERSISTENCE, TO_REMEMBER, WAITING, WRITABLE, ListenerConfig, Member, MemberConn, Shared, load_config, load_view,
+    DEAD, HANDSHAKING, PERSISTED, READABLE, SOURCE_PERSISTENCE, TO_REMEMBER, WAITING, WRITABLE, ListenerConfig, Member, MemberConn, Shared, load_config, load_view,
 )
 from amphorad.proxy.engine.system cimport (
-    AF_INET, AF_INET6, EADDRNOTAVAIL, EMFILE, ENFILE, ENOBUFS, ENOMEM, add_i64, bump_i32, bump_i64, errno, getsockname,
-    load_i64, load_u32, peek_u32, peek_u64, put_u64, raise_i64, sockaddr, sockaddr_in, sockaddr_in6, sockaddr_storage,
+    AF_INET, AF_INET6, EADDRNOTAVAIL, EMFILE, ENFILE, ENOBUFS, ENOMEM, MSG_NOSIGNAL, add_i64, bump_i32, bump_i64, errno, getsockname,
+    load_i64, load_u32, peek_u32, peek_u64, put_u64, raise_i64, send, sockaddr, sockaddr_in, sockaddr_in6, sockaddr_storage,
     socklen_t,
 )
+from amphorad.proxy.tls.proxy_facts cimport tls_proxy_facts
+from amphorad.proxy.tls.transport cimport tls_connect, tls_handshake, tls_server_name
+from amphorad.proxy.wire.proxy_protocol cimport PROXY_NONE, ProxyEnd, ProxyTls, proxy_header_write
+from amphorad.proxy.engine.traffic_log cimport log_handshake
 from amphorad.proxy.wire.proxy_protocol cimport PROXY_NONE, ProxyEnd, proxy_header_write
 
 cdef enum:
@@ -110,6 +114,8 @@ cdef void session_close(Session *session) noexcept nogil:
     cdef Listener *listener = session.listener
     if session.client.flags & DEAD:
         return
+    if session.client.flags & HANDSHAKING:
+        log_handshake(session)
     if session.member_conn != NULL:
         member_conn_close(session.member_conn)
         session.member_conn = NULL
@@ -156,6 +162,7 @@ cdef uint32_t session_greet(Session *session, uint8_t *out) noexcept nogil:
     """
     cdef ProxyEnd source
     cdef ProxyEnd destination
+    cdef ProxyTls tls
     cdef int version = session.member_conn.greeting
     if version == PROXY_NONE:
         return 0
@@ -168,7 +175,28 @@ cdef uint32_t session_greet(Session *session, uint8_t *out) noexcept nogil:
     destination.address = session.destination
     destination.length = session.destination_length
     destination.port = session.port
-    return proxy_header_write(version, &source, &destination, out)
+    tls_proxy_facts(session_socket(session), &tls)
+    return proxy_header_write(version, &source, &destination, &tls, out)
+
+
+cdef const char *session_server_name(const Session *session, const PoolView *view) noexcept nogil:
+    """What members are asked for: the name that the client asked us for, or NULL."""
+    return tls_server_name(session_socket(session)) if view.tls_sends_sni else NULL
+
+
+cdef int session_secure(Session *session) noexcept nogil:
+    """The member connection stands: PROXY header and TLS handshake, as far as there are any before data.
+
+    1: ready for data; 0: to be called again at the next event; -1: it failed.
+    """
+    cdef Conn *conn = &session.member_conn.conn
+    cdef uint32_t length
+    if not conn.flags & HANDSHAKING:
+        return 1
+    length = session_greet(session, conn.thread.compose)  # in front of TLS; the socket is new, so it takes it whole
+    if length and send(conn.fd, conn.thread.compose, length, MSG_NOSIGNAL) != <ssize_t>length:
+        return -1
+    return tls_handshake(conn)
 
 
 cdef void find_destination(Session *session) noexcept nogil:
@@ -293,13 +321,15 @@ cdef int attempt(Session *session, const ConnKind *kind, int may_reuse) noexcept
     cdef Thread *thread = session.client.thread
     cdef PoolView *view = load_view(&session.pool.view)
     cdef MemberConn *member_conn
+    cdef const char *name
     if view == NULL:
         return reroute(session, kind)
+    name = session_server_name(session, view)
     if may_reuse:
         if view.proxy_protocol != PROXY_NONE:
-            member_conn = member_conn_take_kept(session, session.member, view.proxy_protocol, kind)
+            member_conn = member_conn_take_kept(session, session.member, view.proxy_protocol, view.tls, name, kind)
         else:
-            member_conn = member_conn_take_idle(thread, session.member, kind)
+            member_conn = member_conn_take_idle(thread, session.member, view.tls, name, kind)
         if member_conn != NULL:
             member_conn.session = session
             session.member_conn = member_conn
@@ -312,6 +342,12 @@ cdef int attempt(Session *session, const ConnKind *kind, int may_reuse) noexcept
     member_conn.session = session
     session.member_conn = member_conn
     member_conn.is_private = member_conn.greeting = view.proxy_protocol
+    if view.tls != NULL and tls_connect(
+        &member_conn.conn, view.tls, name, &session.member.per_thread[thread.index].tls_session
+    ) != 0:
+        member_conn_close(member_conn)
+        session.member_conn = NULL
+        return wait_for_resources(session)
     timer_set(thread, &member_conn.conn.timer, thread.now_ms + view.timeout_connect_ms)
     return ATTEMPT_STARTED
 
