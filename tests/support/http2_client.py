@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from h2.config import H2Configuration
-from h2.connection import H2Connection
+from h2.connection import ConnectionInputs, ConnectionState, H2Connection
 from h2.events import (
     ConnectionTerminated,
     DataReceived,
@@ -77,6 +77,10 @@ class Http2Client:
                 normalize_outbound_headers=False,
             )
         )
+        # hyper-h2 takes GOAWAY for the end; streams below its number go on (RFC 9113 section 6.8)
+        going = (ConnectionState.CLIENT_OPEN, ConnectionInputs.RECV_GOAWAY)
+        machine = self.h2.state_machine
+        machine._transitions = {**machine._transitions, going: (None, ConnectionState.CLIENT_OPEN)}
         self.authority = f"127.0.0.1:{port}"
         self.scheme = "http"
         self.acknowledges = acknowledges
@@ -163,7 +167,7 @@ class Http2Client:
 
     def _note(self, event: Any) -> None:
         if isinstance(event, ConnectionTerminated):
-            self.goaway = int(event.error_code)
+            self.goaway = int(event.error_code or 0)
             self.last_stream = event.last_stream_id
             return
         if isinstance(event, RemoteSettingsChanged):
