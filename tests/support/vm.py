@@ -147,6 +147,7 @@ class VirtualMachine:
     def stop(self) -> None:
         """Pulls the plug."""
         if self._qmp is not None:
+            self._lines.close()
             self._qmp.close()
             self._qmp = None
         if self._process is not None:
