@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from amphorad.admin import Refused
 from amphorad.dialects import haproxy
+from amphorad.extras import Extras
 from amphorad.model import ReusePolicy
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ class Options:
         user: whom the data plane runs as (see `amphorad.privileges`); None for this process's user. Needs root.
         survive: the data plane goes on serving when this process dies or leaves, and the next `Supervisor` with this
             `state_dir` adopts it.
+        extras: what goes beyond the controller's configuration.
     """
 
     file: Path | None = None
@@ -55,6 +57,7 @@ class Options:
     namespace: Path | None = None
     user: str | None = None
     survive: bool = False
+    extras: Extras = Extras()  # noqa: RUF009, frozen
 
 
 def read_configuration(
@@ -93,5 +96,6 @@ def data_plane_arguments(options: Options, threads: int) -> list[str]:
         "--local-peer": options.local_peer,
         "--namespace": options.namespace,
         "--user": options.user,
+        "--extras": options.extras.encode() if options.extras != Extras() else None,
     }
     return arguments + [f"{name}={value}" for name, value in choices.items() if value is not None]

@@ -487,6 +487,7 @@ class LoadBalancers:
             escaping=settings.escaping,
             algorithms=settings.algorithms,
             minimum_body_rate=settings.minimum_body_rate,
+            extras=settings.extras,
             traffic_log=settings.traffic_log,
             free_bind=True,  # a BACKUP does not have the VIP
             survive=True,

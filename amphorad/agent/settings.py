@@ -14,11 +14,12 @@ import pwd
 from dataclasses import dataclass
 from enum import Enum, StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from amphorad.agent.ini import MAX_BYTES, Assignment, Assignments, parse
 from amphorad.dialects.haproxy import Escaping
 from amphorad.errors import ConfigError
+from amphorad.extras import FIELDS, Extra, Extras
 from amphorad.model import ReusePolicy
 
 if TYPE_CHECKING:
@@ -80,6 +81,7 @@ TABLE: Final[dict[tuple[str, str], str]] = {
     ("amphorad", "log_target"): "",  # stderr, syslog or a path; empty: syslog if use_syslog and /dev/log exist
     ("amphorad", "heartbeat_key_unescape"): "False",  # True: undo the controller's HTML escaping of heartbeat_key
     ("amphorad", "keepalived_command"): "keepalived",  # program, looked up in PATH
+    **{("amphorad", extra.name): str(extra.default) for extra in FIELDS},
 }
 
 MUTABLE: Final = frozenset(
@@ -134,6 +136,7 @@ class AgentSettings:
     state_dir: Path
     admin_socket: Path
     keepalived_command: str
+    extras: Extras
 
     @property
     def namespace_path(self) -> Path:
@@ -206,6 +209,7 @@ def parse_settings(texts: Sequence[tuple[Path, str]]) -> AgentSettings:
         state_dir=state_dir,
         admin_socket=_optional(get("amphorad", "admin_socket"), _path) or state_dir / "admin.sock",
         keepalived_command=get("amphorad", "keepalived_command").text or "keepalived",
+        extras=Extras(**{extra.name: _extra(get("amphorad", extra.name), extra) for extra in FIELDS}),
     )
 
 
@@ -239,6 +243,13 @@ def _seconds(value: Assignment, least: float) -> float:
     if not least <= number <= 86400:
         raise value.refuse(f"not between {least:g} and 86400 seconds")
     return number
+
+
+def _extra(value: Assignment, extra: Extra) -> Any:
+    try:
+        return extra.parse(value.text)
+    except ValueError as error:
+        raise value.refuse(str(error)) from None
 
 
 def _path(value: Assignment) -> Path:

@@ -6,13 +6,18 @@ import argparse
 import os
 from enum import IntEnum
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import amphorad
 from amphorad import algorithms
 from amphorad.dialects.haproxy import Escaping
+from amphorad.extras import FIELDS, Extra, Extras
 from amphorad.model import ReusePolicy
 
-__all__ = ["ExitCode", "build_parser", "default_state_dir"]
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["ExitCode", "build_parser", "default_state_dir", "extras_of"]
 
 
 class ExitCode(IntEnum):
@@ -224,6 +229,39 @@ def _add_serve(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         " same state directory takes it over without losing a connection; SIGTERM and SIGINT still end both. Without it the"
         " data plane ends with this process",
     )
+    _add_extras(parser)
+
+
+def _add_extras(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("beyond the controller's configuration, all off by default")
+    for extra in FIELDS:
+        if extra.kind is bool:
+            group.add_argument(extra.flag, action="store_true", help=extra.help)
+            continue
+        default = f"{extra.default:g}" if isinstance(extra.default, float) else str(extra.default or "none of these")
+        if extra.kind is int:
+            default = str(extra.default)
+        group.add_argument(
+            extra.flag,
+            type=_extra_value(extra),
+            default=extra.default,
+            metavar=extra.metavar,
+            help=f"{extra.help} (default: {default})".replace("%", "%%"),
+        )
+
+
+def _extra_value(extra: Extra) -> Callable[[str], Any]:
+    def parse(text: str) -> Any:
+        try:
+            return extra.parse(text)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(f"{text!r} is {error}") from None
+
+    return parse
+
+
+def extras_of(arguments: argparse.Namespace) -> Extras:
+    return Extras(**{extra.name: getattr(arguments, extra.name) for extra in FIELDS})
 
 
 def _add_agent(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

@@ -14,7 +14,7 @@ import uvloop
 
 from amphorad.admin import Refused
 from amphorad.cli import logs
-from amphorad.cli.arguments import ExitCode, default_state_dir
+from amphorad.cli.arguments import ExitCode, default_state_dir, extras_of
 from amphorad.cli.files import read_file
 from amphorad.dialects.haproxy import Escaping
 from amphorad.errors import AmphoradError, ConfigError, ListenError
@@ -53,6 +53,7 @@ def serve(arguments: argparse.Namespace) -> ExitCode:
         escaping=Escaping(arguments.escaping),
         algorithms=tuple(arguments.algorithm),
         minimum_body_rate=arguments.minimum_body_rate,
+        extras=extras_of(arguments),
         traffic_log=arguments.traffic_log,
         free_bind=arguments.free_bind,
         local_peer=arguments.local_peer,

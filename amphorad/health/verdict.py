@@ -36,6 +36,7 @@ class CheckStatus(Enum):
     PROCOK = ("PROCOK", "External check passed", True)
     PROCERR = ("PROCERR", "External check error", False)
     PROCTOUT = ("PROCTOUT", "External check timeout", False)
+    HANA = ("HANA", "Health analyze", False)  # no check: what live traffic showed
     LOCAL = ("LOCAL", "Local resource problem", None)
 
     def __init__(self, code: str, text: str, passed: bool | None) -> None:
@@ -53,7 +54,7 @@ class Finding(NamedTuple):
 
 
 class CheckResult(NamedTuple):
-    """A finding and how long the check took, in seconds."""
+    """A finding and how long the check took, in seconds; negative when there was none."""
 
     status: CheckStatus
     code: int | None
@@ -68,7 +69,8 @@ class CheckResult(NamedTuple):
             parts.append(f"code: {self.code}")
         if self.info:
             parts.append(f'info: "{self.info}"')
-        parts.append(f"check duration: {self.duration_s * 1000:.0f}ms")
+        if self.duration_s >= 0:
+            parts.append(f"check duration: {self.duration_s * 1000:.0f}ms")
         return ", ".join(parts)
 
 
@@ -87,6 +89,7 @@ class Verdict:
         result: the check that decided, or None when something else did (`reason`).
         count: what is left of the pool.
         sessions: at the member at this moment.
+        backup: the member is a backup.
     """
 
     key: MemberKey
@@ -95,12 +98,14 @@ class Verdict:
     count: PoolCount
     sessions: int = 0
     reason: str = ""
+    backup: bool = False
 
     @property
     def log_line(self) -> str:
         """The line that HAProxy writes (Octavia contract section 4.11). Queues do not exist here, hence the zeros."""
         key = self.key
-        line = f"Server {key.pool_id}:{key.listener_id}/{key.member_id} is {'UP' if self.up else 'DOWN'}"
+        line = "Backup Server" if self.backup else "Server"
+        line += f" {key.pool_id}:{key.listener_id}/{key.member_id} is {'UP' if self.up else 'DOWN'}"
         if self.result is None:
             return f"{line}, {self.reason}"
         active, backup = self.count

@@ -8,6 +8,7 @@ longer wanted is kept until the last session has let go of it.
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import socket
 import time
@@ -16,7 +17,9 @@ from typing import TYPE_CHECKING
 
 from amphorad.board import Board, BoardFull, Kind, LastCheck, MemberState
 from amphorad.errors import ConfigError
+from amphorad.extras import Extras
 from amphorad.model import Algorithm, AppCookie, HttpCookie, Mode, ProxyProtocol, ReusePolicy, SourceIp
+from amphorad.proxy.admin_log import AdminLog
 from amphorad.proxy.engine.engine import (
     APP_COOKIE,
     COOKIE_LIMIT_BYTES,
@@ -30,8 +33,10 @@ from amphorad.proxy.engine.engine import (
     View,
 )
 from amphorad.proxy.engine.stick_table import Table, table_bytes
+from amphorad.proxy.json_log import JSON_LINE_LIMIT, as_json
 from amphorad.proxy.listener_tls import build_context, expiry_alarms, files_of
 from amphorad.proxy.log_format import FACILITIES, LogFormatError, parse
+from amphorad.proxy.member_states import STICKS, USABLE, MemberStates
 from amphorad.proxy.policy import compile_policies, policy_pool_ids
 from amphorad.proxy.tls.context import rotate_ticket_keys
 from amphorad.proxy.tls.facts import CERTIFICATE_FACTS, FACT_LIMITS
@@ -42,6 +47,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from amphorad.model import Bind, L7Policy, Listener, ListenerTls, LoadBalancer, Member, Pool
+    from amphorad.proxy.member_states import Ejection, MemberId, PoolId
     from amphorad.proxy.tls.context import ServerContext
     from amphorad.proxy.wire.matcher import PolicyProgram
 
@@ -54,14 +60,15 @@ MemberKey = tuple[str, str, str, str, int]  # listener, pool, member, address, p
 # EXTRA_BYTES in engine/request.pyx, less what else goes there: Connection, Host (255 bytes of it) and X-Forwarded-For
 INSERTION_LIMIT_BYTES = 5760
 WEIGHT_LIMIT = 256
+RATED_SOURCES = 98304  # client addresses that the limit of single sources remembers, in 2 MiB
 BIND_LIMIT = 32  # MAX_BINDS in engine/runtime.pxd
 TICKET_KEY_S = 3600.0  # a ticket is good for two hours, and three keys are accepted
 HANDSHAKE_ALARM_INTERVAL_S = 60.0
 OVERRUN_ALARM_INTERVAL_S = 60.0  # at most one alarm of a rule in that time
 _REUSE = {ReusePolicy.NEVER: 0, ReusePolicy.SAFE: 1, ReusePolicy.RETRY: 2}
 _PROXY_VERSIONS = {None: 0, ProxyProtocol.V1: 1, ProxyProtocol.V2: 2}
-_USABLE = (MemberState.UP, MemberState.NO_CHECK)
-_STICKS = (MemberState.UP, MemberState.NO_CHECK, MemberState.DRAIN)  # usable for the clients that are its own
+_DRAINING = (MemberState.DRAIN, MemberState.MAINT)
+LINE_LIMIT = 1025  # of the traffic log, as HAProxy's
 _LOG_TAG = b"haproxy"  # log pipelines of Octavia deployments select on it (Octavia contract section 4.13)
 
 
@@ -77,6 +84,7 @@ class Settings:
         linger_s: how long a client may take to close after a last answer.
         splice_after: long reads in a row after which a TCP direction is spliced; 255 for never.
         log_socket: traffic log socket that replaces the one in the file; "" for no traffic log.
+        extras: what goes beyond the controller's configuration.
     """
 
     reuse: ReusePolicy = ReusePolicy.RETRY
@@ -85,6 +93,7 @@ class Settings:
     linger_s: float = 2.0
     splice_after: int = 4
     log_socket: str | None = None
+    extras: Extras = Extras()  # noqa: RUF009, frozen
 
 
 class _TrafficLogSocket:
@@ -134,6 +143,9 @@ class DataPlane:
     Args:
         board: where counters and state live; it must have rows for `threads`, and be open until `stop` has returned.
         threads: engine threads, 1 to 64.
+
+    Attributes:
+        admin_log: to the log targets of the configuration.
     """
 
     def __init__(self, board: Board, *, threads: int, settings: Settings) -> None:
@@ -149,6 +161,7 @@ class DataPlane:
             idle_lifetime_s=settings.idle_lifetime_s,
             linger_s=settings.linger_s,
             splice_after=settings.splice_after,
+            rated_sources=RATED_SOURCES if settings.extras.rate_limit_source else 0,
         )
         self._load_balancer: LoadBalancer | None = None
         self.tables = TableSpace(board.memory, board.tables_at, Table, table_bytes)
@@ -157,10 +170,15 @@ class DataPlane:
         self._binds: dict[tuple[str, Bind], int] = {}
         self._pools: dict[PoolKey, PoolRuntime] = {}
         self._members: dict[MemberKey, MemberRuntime] = {}
-        self._health = _health_on(board)
+        self._states = MemberStates(settings.extras, _health_on(board))
+        self._seen_member_failures = 0
+        self._ejections: list[Ejection] = []
+        self._draining: dict[ListenerRuntime | MemberRuntime, float] = {}  # since when
+        self._failing: list[MemberId] = []
         self._leaving: list[_Departure | PoolRuntime | MemberRuntime] = []
         self._programs: dict[str, LogProgram] = {}
         self._log_socket = _TrafficLogSocket()
+        self.admin_log = AdminLog()
         self._alarms: list[str] = []
         self._seen_accept_failures = 0
         self._seen_log_drops = 0
@@ -205,6 +223,10 @@ class DataPlane:
             raise ConfigError(str(error)) from error
         log_socket, replaced_log_socket = self._log_socket.use(log_path)
         self._engine.set_log_socket(log_socket)
+        # With `no log` HAProxy tells nobody of members; here the administrator's target, the one with a severity, still hears.
+        logs = any(listener.log_format is not None for listener in load_balancer.listeners)
+        targets = [target for target in load_balancer.log_targets if logs or target.minimum_severity is not None]
+        self.admin_log.use(targets, self._settings.log_socket)
         self._engine.retire(replaced_log_socket)
         self._engine.set_session_limit(load_balancer.connection_limit)
         self._publish(load_balancer, prepared, sockets)
@@ -240,7 +262,8 @@ class DataPlane:
                 self._alarms += expiry_alarms(listener_id, tls.context)
         self._tls = new.contexts
         self._overruns = {key: seen for key, seen in self._overruns.items() if key[0] in new.policies}
-        self._health = {key: up for key, up in self._health.items() if key in new.checked_ids}
+        self._states.keep_health(new.checked_ids)
+        self._states.keep({key[:3] for key in new.members})
         self._release_unused_slots()
         self._release_unused_tables()
 
@@ -260,6 +283,7 @@ class DataPlane:
         for listener_id in departing:
             listener = self._listeners[listener_id]
             listener.remove()
+            self._note_draining(listener)
             pools = [runtime for key, runtime in self._pools.items() if key[0] == listener_id]
             members = [runtime for key, runtime in self._members.items() if key[0] == listener_id]
             self._engine.retire(_Departure(listener, pools, members))
@@ -275,6 +299,7 @@ class DataPlane:
             pool.publish(None)
         for member in members:
             member.remove()
+            self._note_draining(member)
         self._engine.sweep(members)
         for runtime in (*pools, *members):
             self._engine.retire(runtime)
@@ -315,7 +340,7 @@ class DataPlane:
     def known_health(self) -> dict[tuple[str, str, str], bool]:
         """Members that a health monitor said something of, and whether they are up. Before the first apply: what the
         data plane before this one left on the board."""
-        return dict(self._health)
+        return self._states.health
 
     def show_check(self, listener_id: str, pool_id: str, member_id: str, check: LastCheck) -> None:
         """Puts a health check on the board."""
@@ -332,8 +357,8 @@ class DataPlane:
         pool = self._find_pool(listener_id, pool_id)
         if not any(member.id == member_id for member in pool.members):
             raise KeyError(member_id)
-        self._health[listener_id, pool_id, member_id] = up
-        self._publish_health(listener_id, pool)
+        self._states.set_health((listener_id, pool_id, member_id), up, time.monotonic())
+        self._publish_states(listener_id, pool)
 
     def set_members_up(self, verdicts: Mapping[tuple[str, str, str], bool]) -> None:
         """Many verdicts at once, by (listener id, pool id, member id): each pool gets one new table, not one per member.
@@ -343,14 +368,17 @@ class DataPlane:
         for listener_id, pool_id in {key[:2] for key in verdicts}:
             with contextlib.suppress(KeyError):
                 pool = self._find_pool(listener_id, pool_id)
-                keys = [(listener_id, pool_id, member.id) for member in pool.members]
-                self._health |= {key: verdicts[key] for key in keys if key in verdicts}
-                self._publish_health(listener_id, pool)
+                now = time.monotonic()
+                for member in pool.members:
+                    key = (listener_id, pool_id, member.id)
+                    if key in verdicts:
+                        self._states.set_health(key, verdicts[key], now)
+                self._publish_states(listener_id, pool)
 
-    def _publish_health(self, listener_id: str, pool: Pool) -> None:
+    def _publish_states(self, listener_id: str, pool: Pool) -> None:
         runtime = self._pools[listener_id, pool.id]
         replaced = runtime.view
-        runtime.publish(self._view(listener_id, pool, runtime, self._members))
+        runtime.publish(self._view(listener_id, pool, runtime, self._members, is_tls=listener_id in self._tls))
         self._show_states(listener_id, pool, self._members)
         self._engine.retire(replaced)
 
@@ -362,49 +390,42 @@ class DataPlane:
                         return pool
         raise KeyError((listener_id, pool_id))
 
-    def _state(self, listener_id: str, pool: Pool, member: Member) -> MemberState:
-        if not member.admin_state_up:
-            return MemberState.MAINT
-        up = self._health.get((listener_id, pool.id, member.id), True)
-        if member.checked and not up:
-            return MemberState.DOWN
-        if member.weight == 0:
-            return MemberState.DRAIN
-        return MemberState.UP if member.checked else MemberState.NO_CHECK
-
     def _view(
-        self, listener_id: str, pool: Pool, runtime: PoolRuntime, members: dict[MemberKey, MemberRuntime]
+        self,
+        listener_id: str,
+        pool: Pool,
+        runtime: PoolRuntime,
+        members: dict[MemberKey, MemberRuntime],
+        *,
+        is_tls: bool,
     ) -> View:
-        """The pool as the engine sees it now. Backups are used only when nothing else is, and then all of them."""
-        runtimes = [members[listener_id, pool.id, member.id, member.address, member.port] for member in pool.members]
-        states = [self._state(listener_id, pool, member) for member in pool.members]
-        fit = [state in _USABLE for state in states]
-        usable = [place for place, member in enumerate(pool.members) if fit[place] and not member.backup]
-        if not usable:
-            usable = [place for place in range(len(pool.members)) if fit[place]]
+        """The pool as the engine sees it now."""
+        key = (listener_id, pool.id)
+        runtimes = [members[*key, member.id, member.address, member.port] for member in pool.members]
+        usable = self._states.usable(key, pool)
         view = View(
             pool.id,
             runtimes,
             usable,
-            [pool.members[place].weight for place in usable],
+            self._states.weights(key, pool, usable, time.monotonic()),
             runtime,
             algorithm=str(pool.algorithm),
             is_http=pool.mode is Mode.HTTP,
             reuse=_REUSE[self._reuse(pool)],
             proxy_protocol=_PROXY_VERSIONS[pool.proxy_protocol],
             forwarded_for=pool.forwarded_for,
-            insertions=_insertions(pool),
+            insertions=_insertions(pool, self._settings.extras),
             retries=self._retries,
             redispatch=self._redispatch,
             timeout_connect_ms=_milliseconds(pool.timeout_connect_s),
             timeout_member_ms=_milliseconds(pool.timeout_member_s),
         )
-        sticks = [state in _STICKS for state in states]
-        key = (listener_id, pool.id)
+        sticks = [self._states.state(key, member) in STICKS for member in pool.members]
         match pool.persistence:
             case HttpCookie(name=name):
                 cookies = [(member.cookie or "").encode() for member in pool.members]
-                view.add_persistence(HTTP_COOKIE, name.encode(), None, cookies, sticks)
+                attributes = _cookie_attributes(self._settings.extras, is_tls=is_tls)
+                view.add_persistence(HTTP_COOKIE, name.encode(), None, cookies, sticks, attributes)
             case AppCookie(name=name):
                 table = self.tables.claim(key, _shape(pool.persistence))
                 view.add_persistence(APP_COOKIE, name.encode(), table, [b""] * len(sticks), sticks)
@@ -416,9 +437,10 @@ class DataPlane:
     def _show_states(self, listener_id: str, pool: Pool, members: dict[MemberKey, MemberRuntime]) -> None:
         """Puts states and weights where status and retries look; with the view, not before it is published."""
         for member in pool.members:
-            state = self._state(listener_id, pool, member)
+            state = self._states.state((listener_id, pool.id), member)
             runtime = members[listener_id, pool.id, member.id, member.address, member.port]
-            runtime.show(state, member.weight, state in _USABLE, state in _STICKS)
+            runtime.show(state, member.weight, state in USABLE, state in STICKS)
+            self._note_draining(runtime, draining=state in _DRAINING)
             if not _is_checked(member):
                 self._board.show_check(runtime.slot_number, None)
 
@@ -443,8 +465,11 @@ class DataPlane:
             segments = parse(listener.log_format)
         except LogFormatError as error:
             raise ConfigError(f"listener {listener.id}: {error}") from error
+        room = LINE_LIMIT
+        if self._settings.extras.traffic_log_json:
+            segments, room = as_json(segments), JSON_LINE_LIMIT
         return LogProgram(
-            segments, facility=facility, tag=_LOG_TAG, pid=os.getpid(), host=socket.gethostname().encode()
+            segments, facility=facility, tag=_LOG_TAG, pid=os.getpid(), host=socket.gethostname().encode(), room=room
         )
 
     # --- L7 policies ---
@@ -487,12 +512,83 @@ class DataPlane:
             for item in gone:
                 if isinstance(item, _Departure):
                     self._drop(item.pools, item.members)
+                    self._draining.pop(item.listener, None)
+                elif isinstance(item, MemberRuntime):
+                    self._draining.pop(item, None)
             self._release_unused_slots()
         if gone or lets_go_of_tables:
             self._release_unused_tables()
         for member in self._members.values():
             member.count_idle()
+        self._watch_members(now)
+        self._watch_draining(now)
         self._watch(now)
+
+    def _watch_members(self, now: float) -> None:
+        """Ejects members whose connections or answers fail, lets them in again, and raises weights step by step."""
+        returned, changed = self._states.step(now)
+        self._ejections += returned
+        failures = self._engine.member_failures
+        if failures != self._seen_member_failures:
+            self._seen_member_failures = failures
+            changed |= self._observe(now)
+        for key in changed:
+            with contextlib.suppress(KeyError):
+                self._publish_states(key[0], self._find_pool(*key))
+
+    def _observe(self, now: float) -> set[PoolId]:
+        """Looks at what has failed; returns the pools that have lost a member."""
+        found: dict[PoolId, dict[str, tuple[int, int]]] = {}
+        for (listener_id, pool_id, member_id, _address, _port), runtime in self._members.items():
+            failures = runtime.failures()
+            if any(failures):
+                found.setdefault((listener_id, pool_id), {})[member_id] = failures
+                if failures[0]:
+                    self._failing.append((listener_id, pool_id, member_id))
+        changed = set()
+        for key, of_members in found.items():
+            for ejection in self._states.observe(key, self._find_pool(*key), of_members, now):
+                self._ejections.append(ejection)
+                changed.add(key)
+                for identity, runtime in self._members.items():
+                    if identity[:3] == ejection.member:
+                        runtime.forgive()
+        return changed
+
+    def _watch_draining(self, now: float) -> None:
+        """Ends the sessions of what has been draining for too long, once."""
+        due = [runtime for runtime, since in self._draining.items() if now - since >= self._settings.extras.drain_time]
+        for runtime in due:
+            runtime.evict()
+            self._draining[runtime] = math.inf
+        if due:
+            self._engine.sweep_sessions()
+
+    def _note_draining(self, runtime: ListenerRuntime | MemberRuntime, *, draining: bool = True) -> None:
+        if not self._settings.extras.drain_time or not draining:
+            self._draining.pop(runtime, None)
+        else:
+            self._draining.setdefault(runtime, time.monotonic())
+
+    def take_ejections(self) -> list[tuple[Ejection, tuple[int, int]]]:
+        """Members that were ejected or have come back since the last call, and how many active and backup members their
+        pools have left."""
+        ejections, self._ejections = self._ejections, []
+        return [(ejection, self._count(*ejection.member[:2])) for ejection in ejections]
+
+    def take_failing(self) -> list[MemberId]:
+        """Members to which a connection has failed since the last call."""
+        failing, self._failing = self._failing, []
+        return failing
+
+    def _count(self, listener_id: str, pool_id: str) -> tuple[int, int]:
+        try:
+            pool = self._find_pool(listener_id, pool_id)
+        except KeyError:  # removed meanwhile
+            return 0, 0
+        usable = [member for member in pool.members if self._states.state((listener_id, pool_id), member) in USABLE]
+        backups = sum(member.backup for member in usable)
+        return len(usable) - backups, backups
 
     def _watch_tls(self, now: float) -> None:
         """Renews ticket keys, and tells of failed handshakes: each listener once a minute at most."""
@@ -516,6 +612,8 @@ class DataPlane:
             alarm = self._log_socket.connect()
             if alarm is not None:
                 self._alarms.append(f"{alarm} ({drops} lines dropped so far)")
+        self.admin_log.flush()
+        self._alarms += self.admin_log.alarms()
         self._watch_overruns(now)
         self._watch_tls(now)
 
@@ -552,6 +650,7 @@ class DataPlane:
         for descriptor in descriptors:
             os.close(descriptor)
         self._log_socket.close()
+        self.admin_log.close()
 
 
 @dataclass(frozen=True, slots=True)
@@ -633,7 +732,7 @@ class _Preparation:
             self.members[member_key] = plane._members.get(member_key) or MemberRuntime(
                 plane._engine, plane._board.claim(Kind.MEMBER, *identity), member.id, member.address, member.port
             )
-        self.views[key] = plane._view(listener.id, pool, runtime, self.members)
+        self.views[key] = plane._view(listener.id, pool, runtime, self.members, is_tls=listener.tls is not None)
 
     def _prepare_listener(self, load_balancer: LoadBalancer, listener: Listener) -> None:
         plane = self._plane
@@ -646,6 +745,7 @@ class _Preparation:
         if runtime is None:
             runtime = ListenerRuntime(plane._engine, plane._board.claim(Kind.LISTENER, listener.id))
         self.listeners[listener.id] = runtime
+        extras = plane._settings.extras
         pool = self.pools[listener.id, listener.default_pool] if listener.default_pool is not None else None
         self.configs[listener.id] = Config(
             listener.id,
@@ -658,6 +758,10 @@ class _Preparation:
             policies=policies,
             policy_pools=[self.pools[listener.id, pool_id] for pool_id in policy_pool_ids(listener)],
             tls=self._context(listener),
+            timeout_tunnel_ms=_milliseconds(extras.timeout_tunnel) if extras.timeout_tunnel else 0,
+            rate=extras.rate_limit,
+            source_rate=extras.rate_limit_source,
+            burst=extras.rate_limit_burst,
             hsts=_hsts_line(listener),
         )
 
@@ -726,10 +830,24 @@ def _require_carried_out(listener: Listener, pool: Pool) -> None:
         raise ConfigError(f"pool {pool.id}: weights are at most {WEIGHT_LIMIT}")
 
 
-def _insertions(pool: Pool) -> list[tuple[bytes, bytes | int | None]]:
+def _cookie_attributes(extras: Extras, *, is_tls: bool) -> bytes:
+    """What our own cookie gets beside its path (RFC 6265 4.1.2, and SameSite of its revision)."""
+    attributes = [
+        "; Secure" if extras.secure_cookies and is_tls else "",
+        "; HttpOnly" if extras.http_only_cookies else "",
+        f"; SameSite={extras.same_site_cookies}" if extras.same_site_cookies else "",
+    ]
+    return "".join(attributes).encode()
+
+
+def _insertions(pool: Pool, extras: Extras) -> list[tuple[bytes, bytes | int | str | None]]:
     """Header insertions as the engine carries them out; None stands for the port that the client connected to, a number
-    for a fact about its certificate."""
-    insertions: list[tuple[bytes, bytes | int | None]] = []
+    for a fact about its certificate, a text for something else about the request."""
+    insertions: list[tuple[bytes, bytes | int | str | None]] = []
+    if pool.mode is Mode.HTTP:
+        insertions += [(b"x-real-ip", "client_address")] if extras.x_real_ip else []
+        insertions += [(b"x-forwarded-host", "host")] if extras.x_forwarded_host else []
+        insertions += [(b"traceparent", "traceparent")] if extras.traceparent else []
     size = 0
     for insertion in pool.header_insertions:
         if insertion.value in CERTIFICATE_FACTS:

@@ -30,7 +30,9 @@ from amphorad.adoption import AdoptionSocket
 from amphorad.board import Board, LastCheck
 from amphorad.environment import SUPERVISOR_SIGNALS
 from amphorad.errors import ConfigError
+from amphorad.extras import Extras
 from amphorad.health.monitor import MemberHealth, MonitorSet
+from amphorad.health.verdict import CheckResult, CheckStatus, PoolCount, Verdict
 from amphorad.messages import (
     VERSION,
     Adoption,
@@ -54,13 +56,13 @@ from amphorad.model import ReusePolicy
 from amphorad.namespace_entry import enter
 from amphorad.plan import MemberKey
 from amphorad.privileges import drop_to, set_name
+from amphorad.proxy.admin_log import Severity
 from amphorad.proxy.data_plane import DataPlane, Settings
 from amphorad.proxy.peers.exchange import PeerExchange
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from amphorad.health.verdict import Verdict
     from amphorad.model import Bind
 
 __all__ = ["ControlLoop", "Survival", "main"]
@@ -96,6 +98,7 @@ class ControlLoop:
         grace_s: how long sessions may go on when the supervisor is gone for good.
         local_peer: this machine's name among the peers of a configuration; None: the one whose address it has.
         survival: None: the process ends with its supervisor.
+        check_on_failure: a member is checked at once when a connection to it fails.
     """
 
     def __init__(
@@ -105,6 +108,8 @@ class ControlLoop:
         grace_s: float,
         local_peer: str | None = None,
         survival: Survival | None = None,
+        *,
+        check_on_failure: bool = False,
     ) -> None:
         self._plane = plane
         self._channel = channel
@@ -117,6 +122,7 @@ class ControlLoop:
         self._alarms: collections.deque[str] = collections.deque(maxlen=UNTOLD_LIMIT)
         self._told: collections.deque[Transition] = collections.deque(maxlen=TOLD_LIMIT)
         self._local_peer = local_peer
+        self._check_on_failure = check_on_failure
         self._peers: PeerExchange | None = None
         self._survival = survival
         self._survive = survival is not None
@@ -230,10 +236,18 @@ class ControlLoop:
         if not self._verdicts:
             asyncio.get_running_loop().call_soon(self._carry_out_verdicts)
         self._verdicts[key] = verdict.up
+        self._keep_transition(verdict)
+
+    def _keep_transition(self, verdict: Verdict) -> None:
+        """For the supervisor and the log targets."""
         pool_line = verdict.pool_log_line
         lines = (verdict.log_line,) if pool_line is None else (verdict.log_line, pool_line)
         reason = verdict.result.text if verdict.result is not None else verdict.reason
-        self._transitions.append(Transition(*key, verdict.up, time.time(), reason, lines))
+        at = time.time()
+        self._transitions.append(Transition(*verdict.key, verdict.up, at, reason, lines))
+        self._plane.admin_log.write(Severity.NOTICE if verdict.up else Severity.ALERT, verdict.log_line, at)
+        if pool_line is not None:
+            self._plane.admin_log.write(Severity.EMERG, pool_line, at)
 
     def _carry_out_verdicts(self) -> None:
         verdicts, self._verdicts = self._verdicts, {}
@@ -288,7 +302,22 @@ class ControlLoop:
         while True:
             self._plane.maintain(loop.time())
             self._alarms.extend(self._plane.alarms())
+            self._tell_ejections()
+            for member in self._plane.take_failing():
+                if self._check_on_failure and self._monitors is not None:
+                    self._monitors.nudge(MemberKey(*member))
             await asyncio.sleep(MAINTENANCE_S)
+
+    def _tell_ejections(self) -> None:
+        for ejection, left in self._plane.take_ejections():
+            count = PoolCount(*left)
+            key = MemberKey(*ejection.member)
+            if ejection.is_return:
+                verdict = Verdict(key=key, up=True, result=None, count=count, reason=ejection.reason)
+            else:
+                found = CheckResult(CheckStatus.HANA, None, ejection.reason, -1.0)
+                verdict = Verdict(key=key, up=False, result=found, count=count)
+            self._keep_transition(verdict)
 
     async def _pulse(self, channel: Channel, *, in_any_case: bool) -> None:
         pulse = Pulse(self._plane.sessions(), self._plane.draining())
@@ -326,6 +355,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--minimum-body-rate", type=int, default=Settings().minimum_body_rate)
     parser.add_argument("--traffic-log", default=None)
     parser.add_argument("--local-peer", default=None)
+    parser.add_argument("--extras", type=Extras.decode, default=Extras(), help="JSON, see amphorad.extras")
     parser.add_argument("--namespace", type=Path, help="network namespace to enter")
     parser.add_argument("--user", help="to become, once nothing needs root any more")
     options = parser.parse_args(arguments)
@@ -377,7 +407,10 @@ async def _serve(options: argparse.Namespace, control: socket.socket) -> None:
     channel = Channel(control)
     board = Board.attach(options.board)
     settings = Settings(
-        reuse=options.http_reuse, minimum_body_rate=options.minimum_body_rate, log_socket=options.traffic_log
+        reuse=options.http_reuse,
+        minimum_body_rate=options.minimum_body_rate,
+        log_socket=options.traffic_log,
+        extras=options.extras,
     )
     plane = DataPlane(board, threads=options.threads, settings=settings)
     try:
@@ -386,7 +419,15 @@ async def _serve(options: argparse.Namespace, control: socket.socket) -> None:
         if options.adoption is not None:
             waiting = AdoptionSocket(socket.socket(fileno=options.adoption), options.owner)
             survival = Survival(waiting, board.fileno(), tuple(options.arguments))
-        await ControlLoop(plane, channel, options.grace, options.local_peer, survival).run()
+        loop = ControlLoop(
+            plane,
+            channel,
+            options.grace,
+            options.local_peer,
+            survival,
+            check_on_failure=options.extras.check_on_failure,
+        )
+        await loop.run()
     finally:
         channel.close()  # the board is left to the end of the process: the engine's objects still point into it
 

@@ -16,6 +16,7 @@ RANKS = {
     "amphorad.demo": 80,
     "amphorad.agent": 75,
     "amphorad.top": 70,
+    "amphorad.why": 70,
     "amphorad.supervisor": 70,
     "amphorad.child": 65,
     "amphorad.agent_api": 60,

@@ -8,6 +8,7 @@ An event on either socket, or a timer, steps the session until it waits again. `
 from amphorad.proxy.engine.conn cimport conn_queue, conn_receive
 from amphorad.proxy.engine.member_conn cimport member_conn_error
 from amphorad.proxy.engine.memory cimport timer_set
+from amphorad.proxy.engine.observation cimport note_connected
 from amphorad.proxy.engine.outcome cimport (
     GO_ON, HTTP_CLIENT, HTTP_MEMBER, STOP, abort, answer, connect_outcome, drop_member,
     finish,
@@ -131,6 +132,7 @@ cdef void member_ready(Conn *conn) noexcept nogil:
         if member_conn_error(member_conn) != 0:
             next = connect_outcome(session, session_retry(session, &HTTP_MEMBER))
         else:
+            note_connected(session.member)
             if session.log != NULL:
                 session.log.connected_us = session.client.thread.now_us
             next = request_send(session)

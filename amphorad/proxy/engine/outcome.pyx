@@ -14,10 +14,11 @@ from amphorad.proxy.engine.board cimport (
 from amphorad.proxy.engine.conn cimport BROKEN, conn_finish, conn_receive, conn_write
 from amphorad.proxy.engine.member_conn cimport member_conn_close, member_conn_give_idle, member_conn_keep, member_conns_close_kept
 from amphorad.proxy.engine.memory cimport block_give, timer_set
+from amphorad.proxy.engine.observation cimport note_answer, note_answer_failure
 from amphorad.proxy.engine.request cimport request_send
 from amphorad.proxy.engine.runtime cimport (
     CLIENT_CLOSES, COMPOSE_BYTES, CONNECTING, EXCHANGE, FAILED, KEEP_CLIENT, LINGERING, MEMBER_KEEPS, MEMBER_STOPPED_READING, READABLE, REPLAYABLE, REQUEST_DONE,
-    REQUEST_HEAD, RESPONSE_DONE, RESPONSE_STARTED, UNCHUNK, MemberConn, Thread,
+    REQUEST_HEAD, RESPONSE_DONE, RESPONSE_STARTED, TUNNEL, UNCHUNK, MemberConn, Thread,
 )
 from amphorad.proxy.engine.session cimport (
     ATTEMPT_FAILED, ATTEMPT_REUSED, ATTEMPT_STARTED, count_event, count_out, listener_row, member_row, pool_row,
@@ -68,6 +69,7 @@ cdef void count_exchange(Session *session) noexcept nogil:
     if session.member != NULL:
         member_row(session).counters[counter] += 1
         member_row(session).buckets[bucket] += 1
+        note_answer(session)
 
 
 cdef int finish(Session *session) noexcept nogil:
@@ -136,7 +138,7 @@ cdef int answer(Session *session, uint16_t status, char cause, char stage) noexc
         listener_row(session).counters[C_REQUEST_ERRORS] += 1
     elif status == 502 or status == 504:
         count_event(session, C_RESPONSE_ERRORS)
-    elif status == 403:
+    elif status == 403 or status == 429:
         count_event(session, C_DENIED)
     session.status = status
     session.cause = cause
@@ -199,12 +201,27 @@ cdef int abort(Session *session, char cause, char stage) noexcept nogil:
         count_event(session, C_CLIENT_ABORTS)
     elif cause == c'S' or cause == c's':
         count_event(session, C_MEMBER_ABORTS)
+        if session.member != NULL and session.status < 500:  # else it counts as a bad answer below
+            note_answer_failure(session)
     if session.flags & RESPONSE_STARTED and session.status:
         count_exchange(session)
     if session.log != NULL:
         log_end(session)
     session_close(session)
     return STOP
+
+
+cdef void evict(Session *session) noexcept nogil:
+    """Its time to drain is over: ends it wherever it is."""
+    cdef int is_tunnel = session.phase == TUNNEL
+    session.cause = c'K'
+    session.stage = c'D'
+    if is_tunnel or session.phase == LINGERING:
+        if session.log != NULL:
+            log_end(session)
+        session_close(session)
+        return
+    abort(session, c'K', c'D')
 
 
 cdef int connect_outcome(Session *session, int outcome) noexcept nogil:

@@ -16,7 +16,7 @@ from amphorad.proxy.engine.system cimport (
 )
 from amphorad.proxy.tls.facts cimport LOG_FACT_BYTES, tls_log
 from amphorad.proxy.tls.transport cimport tls_failure
-from amphorad.proxy.wire.log_line cimport DATAGRAM_LIMIT, LogClock, LogRecord, format_line, format_notice
+from amphorad.proxy.wire.log_line cimport LogClock, LogRecord, format_line, format_notice
 
 cdef enum:
     LOG_BYTES = 131072
@@ -99,9 +99,9 @@ cdef void log_end(Session *session) noexcept nogil:
         record.process_connections = <uint32_t>load_i64(&thread.shared.sessions)
         record.listener_connections = <uint32_t>load_i64(&session.listener.slot.load.in_flight)
         tls_log(&session.client, config.log_format.tls_texts, &record, facts)
-        out = line_begin(thread)
+        out = line_begin(thread, config.log_format.room)
         line_end(thread, out, format_line(
-            config.log_format, &record, <LogClock *>thread.log_clock, thread.wall_s, out, DATAGRAM_LIMIT
+            config.log_format, &record, <LogClock *>thread.log_clock, thread.wall_s, out, config.log_format.room
         ))
     block_give(thread, entry.block)
     session.log = NULL
@@ -122,16 +122,16 @@ cdef void log_handshake(Session *session) noexcept nogil:
     record.client.length = session.address_length
     record.client.port = session.client_port
     record.accept_wall_us = wall_us() - <int64_t>(thread.now_us - session.start_us)
-    out = line_begin(thread)
+    out = line_begin(thread, config.log_format.room)
     line_end(thread, out, format_notice(
         config.log_format, &record, <uint32_t>session.bind + 1, text, <LogClock *>thread.log_clock, thread.wall_s, out,
-        DATAGRAM_LIMIT,
+        config.log_format.room,
     ))
 
 
-cdef inline char *line_begin(Thread *thread) noexcept nogil:
-    """Where the next line goes; room: DATAGRAM_LIMIT."""
-    if thread.log_lines == LOG_LINES or thread.log_used + DATAGRAM_LIMIT > LOG_BYTES:
+cdef inline char *line_begin(Thread *thread, uint32_t room) noexcept nogil:
+    """Where the next line goes."""
+    if thread.log_lines == LOG_LINES or thread.log_used + room > LOG_BYTES:
         log_flush(thread)
     return <char *>thread.log_buffer + thread.log_used
 

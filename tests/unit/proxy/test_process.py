@@ -15,6 +15,7 @@ from amphorad.proxy.process import ControlLoop
 
 if TYPE_CHECKING:
     from amphorad.proxy.data_plane import DataPlane
+    from amphorad.proxy.member_states import Ejection, MemberId
 
 BALANCER = LoadBalancer(id="lb")
 
@@ -29,6 +30,7 @@ class Plane:
         self.stopped: list[float] = []
         self.refuse = False
         self.waiting_alarms: list[str] = []
+        self.waiting_ejections: list[tuple[Ejection, tuple[int, int]]] = []
         self.maintained = asyncio.Event()
 
     def apply(self, load_balancer: LoadBalancer, sockets: dict[tuple[str, Bind], int], files: object) -> None:
@@ -47,6 +49,13 @@ class Plane:
     def alarms(self) -> list[str]:
         alarms, self.waiting_alarms = self.waiting_alarms, []
         return alarms
+
+    def take_ejections(self) -> list[tuple[Ejection, tuple[int, int]]]:
+        ejections, self.waiting_ejections = self.waiting_ejections, []
+        return ejections
+
+    def take_failing(self) -> list[MemberId]:
+        return []
 
     def sessions(self) -> int:
         return 5
