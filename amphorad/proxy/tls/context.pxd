@@ -4,7 +4,6 @@ from amphorad.proxy.tls.openssl cimport SSL, SSL_CTX
 
 cdef class ServerContext:
     cdef SSL_CTX *context
-    cdef readonly list expiries
 
 # What its verification said against the client's certificate: 1 + how far up its chain, 0: nothing.
 cdef int distrust_of(SSL *ssl) noexcept nogil
