@@ -501,7 +501,8 @@ cdef int use_ticket_key(
         return 1 if EVP_EncryptInit_ex(cipher, EVP_aes_256_cbc(), NULL, key.cipher, iv) == 1 else -1
     if EVP_DecryptInit_ex(cipher, EVP_aes_256_cbc(), NULL, key.cipher, iv) != 1:
         return -1
-    return 2 if age else 1
+    # a ticket of TLS 1.3 is used once only by careful clients: every resumption brings the next one (RFC 8446 appendix C.4)
+    return 2 if age or SSL_version(ssl) >= TLS1_3_VERSION else 1
 
 
 OWNED = SSL_CTX_get_ex_new_index(0, NULL, NULL, NULL, free_choices)

@@ -45,6 +45,7 @@ cdef extern from "<openssl/ssl.h>" nogil:
         TLS_ST_BEFORE
     int SSL_get_state(const SSL *ssl)
     int SSL_session_reused(const SSL *ssl)
+    int SSL_version(const SSL *ssl)
     const char *SSL_get_version(const SSL *ssl)
     const char *SSL_get_cipher_name(const SSL *ssl)
     void SSL_get0_alpn_selected(const SSL *ssl, const unsigned char **data, unsigned int *length)
