@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -22,9 +23,11 @@ from amphorad.plan import MemberKey
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
+    from amphorad.expiry import Certificate
     from amphorad.model import Listener, LoadBalancer, Pool
 
 __all__ = [
+    "CertificateStatus",
     "Counts",
     "DataPlaneStatus",
     "ListenerStatus",
@@ -136,6 +139,14 @@ class MemberStatus(msgspec.Struct, frozen=True):
         return self.standing.percent if self.standing is not None else 100
 
 
+class CertificateStatus(msgspec.Struct, frozen=True):
+    """A certificate that a listener serves: its file, the wall time at which it expires, and how many days are left."""
+
+    file: str
+    not_after: float
+    days_left: int
+
+
 class PoolStatus(msgspec.Struct, frozen=True):
     id: str
     algorithm: str
@@ -151,6 +162,7 @@ class ListenerStatus(msgspec.Struct, frozen=True):
     pools: tuple[PoolStatus, ...]
     counts: Counts
     default_pool: str | None = None
+    certificates: tuple[CertificateStatus, ...] = ()
 
 
 class DataPlaneStatus(msgspec.Struct, frozen=True):
@@ -186,13 +198,15 @@ def build_listeners(
     load_balancer: LoadBalancer,
     board: Board,
     transitions: Mapping[MemberKey, Iterable[TransitionStatus]] | None = None,
+    certificates: Iterable[Certificate] = (),
 ) -> tuple[ListenerStatus, ...]:
     """The objects of the configuration in its order, with what the board knows of each.
 
     Args:
         transitions: changes of health, by member.
+        certificates: of all listeners.
     """
-    transitions = transitions or {}
+    transitions, certificates, now = transitions or {}, tuple(certificates), time.time()
     listeners = {item.listener_id: item for item in board.listeners()}
     pools = {(item.listener_id, item.pool_id): item for item in board.pools()}
     members = {(item.listener_id, item.pool_id, item.member_id): item for item in board.members()}
@@ -208,6 +222,11 @@ def build_listeners(
             ),
             counts=Counts.of(listeners.get(listener.id)),
             default_pool=listener.default_pool,
+            certificates=tuple(
+                CertificateStatus(file=each.file, not_after=each.not_after, days_left=each.days_left(now))
+                for each in certificates
+                if each.listener_id == listener.id
+            ),
         )
         for listener in load_balancer.listeners
     )
@@ -283,6 +302,11 @@ def _render_listener(listener: ListenerStatus) -> list[str]:
         f"  current {counts.current}/{listener.limit}  {what}"
         f"  in {amount(counts['bytes_in'])}B  out {amount(counts['bytes_out'])}B"
         f"  p50 {milliseconds(counts.p50_s)}  p99 {milliseconds(counts.p99_s)}",
+    ]
+    lines += [
+        f"  certificate {each.file}  until {time.strftime('%Y-%m-%d', time.gmtime(each.not_after))}"
+        + (f" ({each.days_left} days)" if each.days_left >= 0 else " (expired)")
+        for each in listener.certificates
     ]
     for pool in listener.pools:
         lines.append(f"  pool {pool.id}  {pool.algorithm}")

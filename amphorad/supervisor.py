@@ -26,10 +26,12 @@ from amphorad.admin import AdminServer, ApplyReceipt
 from amphorad.board import MAX_THREADS, Board
 from amphorad.child import DataPlaneDied, DataPlaneProcess
 from amphorad.errors import AmphoradError
+from amphorad.expiry import Certificate, ExpiryWatch, certificates_of
 from amphorad.messages import VERSION, MessageError, decode_load_balancer, decode_transitions
 from amphorad.options import Options, data_plane_arguments, read_configuration
 from amphorad.plan import MemberKey, compare
 from amphorad.proxy.engine.stick_table import Table, table_bytes
+from amphorad.proxy.tls.context import expiry_of
 from amphorad.sockets import ListeningSockets
 from amphorad.state_directory import AlreadyRunning, NotStarted, StateDirectory, survivor_names
 from amphorad.status import DataPlaneStatus, Status, TransitionStatus, build_listeners
@@ -58,6 +60,7 @@ LET_GO_S = 0.05
 BACKOFF_LIMIT_S = 5.0
 LOOK_S = 1.0  # between two looks at the data plane and its spare
 SILENCE_LIMIT_S = 6.0  # a data plane says something every two seconds
+EXPIRY_LOOK_S = 3600.0  # between two looks at the certificates, of which the last warning comes a day before
 SAVE_TABLES_S = 10.0  # between two looks whether stick tables have changed
 ADOPTION_ATTEMPTS = 3
 HANDOVER_S = 600.0  # for the sessions of a data plane that has been succeeded
@@ -107,6 +110,8 @@ class Supervisor:
         self._changing = asyncio.Lock()
         self._running: LoadBalancer | None = None
         self._files: dict[str, bytes] = {}  # what its TLS options name
+        self._certificates: tuple[Certificate, ...] = ()
+        self._expiry = ExpiryWatch()
         self._generation = 0
         self._restarts = 0
         self._alarms: collections.deque[str] = collections.deque(maxlen=ALARMS_KEPT)
@@ -148,6 +153,7 @@ class Supervisor:
             asyncio.create_task(self._keep_running(), name="data plane watch"),
             asyncio.create_task(self._look_after(), name="data plane care"),
             asyncio.create_task(self._keep_tables(), name="stick tables"),
+            asyncio.create_task(self._watch_certificates(), name="certificates"),
         ]
         log.info("serving lb=%s listeners=%d threads=%d", wanted.id, len(wanted.listeners), threads)
 
@@ -433,6 +439,25 @@ class Supervisor:
         assert self._board is not None
         return TableSpace(self._board.memory, self._board.tables_at, Table, table_bytes)
 
+    # --- certificates that expire ---
+
+    async def _watch_certificates(self) -> None:
+        while True:
+            self.look_at_certificates(time.time())
+            await asyncio.sleep(EXPIRY_LOOK_S)
+
+    def look_at_certificates(self, now: float) -> None:
+        """Raises an alarm of each that expires soon, as of the wall time `now`; once for each of the days in `amphorad.expiry`."""
+        if self._running is None:
+            return
+        try:
+            self._certificates = certificates_of(self._running, self._files_in_force(), expiry_of)
+        except AmphoradError as error:
+            log.warning("certificates cannot be looked at: %s", error)
+            return
+        for text in self._expiry.look(self._certificates, now):
+            self._on_alarm(text)
+
     async def _keep_tables(self) -> None:
         while True:
             await asyncio.sleep(SAVE_TABLES_S)
@@ -631,6 +656,7 @@ class Supervisor:
             raise NotStarted(f"{error}; the configuration before it serves again") from error
         self._generation += 1
         self._running, self._files = wanted, files
+        self.look_at_certificates(time.time())
         gone = set(steps.members_removed)
         self._transitions = {key: kept for key, kept in self._transitions.items() if key not in gone}
         closed = self._sockets.commit(wanted)
@@ -666,6 +692,7 @@ class Supervisor:
         child, running, board = self._child, self._running, self._board
         alarms = tuple(self._alarms)
         transitions = {key: tuple(kept) for key, kept in self._transitions.items()}
+        certificates = self._certificates
         data_plane = DataPlaneStatus(
             pid=child.pid if child.is_running else 0,
             uptime_s=time.monotonic() - child.started_at,
@@ -686,7 +713,7 @@ class Supervisor:
             http_reuse=str(self._options.reuse),
             data_plane=data_plane,
             alarms=alarms,
-            listeners=build_listeners(running, board, transitions),
+            listeners=build_listeners(running, board, transitions, certificates),
         )
 
 

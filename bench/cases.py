@@ -38,13 +38,14 @@ class Case:
         about: one line for the report.
         unit: what the cost counts, for example "us/request".
         kind: endpoint kind (http, echo, answer, bulk).
-        tool: wrk, h2load, connrate, pingpong, bulk or hold.
+        tool: wrk, h2load, connrate, tlsrate, pingpong, bulk or hold.
         conns: connections of the load tool.
         path, body: request path and the exact body size in bytes.
         streams: HTTP/2 streams of each connection at a time.
         browser: send the headers of a browser.
         arguments: extra words for `amphorad serve`.
         variant: of the configuration (`config.VARIANTS`).
+        load: extra words for the load tool tlsrate.
         threads: traffic threads of the candidate; above 1 nothing is pinned, and one thread runs for comparison.
         scale: factor from CPU seconds per unit of work to the number shown.
         target, limit: what amphorad wants to reach against HAProxy, as text and as upper bound.
@@ -62,6 +63,7 @@ class Case:
     browser: bool = False
     arguments: tuple[str, ...] = ()
     variant: str = "plain"
+    load: tuple[str, ...] = ()
     threads: int = 1
     scale: float = 1e6
     target: str
@@ -72,7 +74,8 @@ class Case:
         if self.tool == "wrk":
             # wrk takes whole seconds only
             words = ["wrk", f"-t{self.threads}", f"-c{self.conns}", f"-d{max(1, round(seconds))}s", "--timeout", "5s"]
-            words += ["--latency", "-s", str(LOAD / "report.lua"), f"http://127.0.0.1:{port}{self.path}"]
+            scheme = "https" if self.is_tls else "http"
+            words += ["--latency", "-s", str(LOAD / "report.lua"), f"{scheme}://127.0.0.1:{port}{self.path}"]
             if self.variant == "cookie":
                 return [*words, "--", "cookies", *(f"SRV={member(self.kind, each).name}" for each in members)]
             return [*words, "--", "browser"] if self.browser else words
@@ -90,7 +93,13 @@ class Case:
         ]
         if self.tool == "connrate" and self.kind == "http":
             words += ["--http", self.path, "--body", str(self.body)]
+        if self.tool == "tlsrate":
+            words += ["--http", self.path, "--body", str(self.body), *self.load]
         return words
+
+    @property
+    def is_tls(self) -> bool:
+        return self.variant.startswith("tls")
 
     def problem(self, answer: LoadAnswer) -> str | None:
         """Why the run is not valid, None when it is."""
@@ -111,6 +120,7 @@ def _http(name: str, about: str, target: str, limit: float, **more: object) -> C
     return Case(name=name, about=about, target=target, limit=limit, **values)  # type: ignore[arg-type]
 
 
+_HANDSHAKE = {"tool": "tlsrate", "unit": "us/connection", "conns": 8}
 _CLOSE = {"tool": "connrate", "unit": "us/connection"}
 _LIST = (
     _http("http-ka-200", "HTTP keep-alive, 200 B, 32 connections", "0.85-0.90", 0.90),
@@ -140,6 +150,20 @@ _LIST = (
         1.0,
         arguments=("--http-reuse", "safe"),
         **_CLOSE,
+    ),
+    _http("tls-ka-200", "TLS keep-alive, 200 B", "<= 0.80", 0.80, variant="tls"),
+    _http("tls-ka-10k", "TLS keep-alive, 10 KiB", "<= 0.82", 0.82, variant="tls", path="/10k", body=10240),
+    _http("tls-ka-1m", "TLS keep-alive, 1 MiB", "<= 0.92", 0.92, variant="tls", path="/1m", body=1 << 20),
+    _http("tls-full", "full handshake (P-256), one request", "<= 0.80", 0.80, variant="tls", **_HANDSHAKE),
+    _http("tls-full-rsa", "full handshake (RSA-2048), one request", "<= 0.85", 0.85, variant="tls-rsa", **_HANDSHAKE),
+    _http(
+        "tls-resumed",
+        "resumed handshake (P-256), one request",
+        "<= 0.80",
+        0.80,
+        variant="tls",
+        load=("--resume", "1"),
+        **_HANDSHAKE,
     ),
     Case(
         name="tcp-conn",
@@ -225,15 +249,12 @@ def probe(case: Case, running: Running) -> str | None:
     """One request whose whole body is compared; None when it is right. TCP tools check their bytes themselves."""
     if case.kind != "http":
         return None
-    if case.variant == "tls":
-        context = ssl.create_default_context()
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-        connection: http.client.HTTPConnection = http.client.HTTPSConnection(
-            "127.0.0.1", running.ports["http"], timeout=5, context=context
-        )
-    else:
-        connection = http.client.HTTPConnection("127.0.0.1", running.ports["http"], timeout=5)
+    port = running.ports["http"]
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+    if case.is_tls:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        connection = http.client.HTTPSConnection("127.0.0.1", port, timeout=5, context=context)
     try:
         for _ in range(2):
             connection.request("GET", case.path, headers={"Host": "bench.local"})

@@ -65,7 +65,9 @@ def compile_tool(name: str) -> Path:
         msg = "a C compiler (gcc or cc) is needed to build the load tools"
         raise RuntimeError(msg)
     OUT.mkdir(exist_ok=True)
-    done = subprocess.run([compiler, *CFLAGS, "-o", str(binary), str(source)], capture_output=True, text=True)
+    libraries = ["-lssl", "-lcrypto"] if "openssl/ssl.h" in source.read_text() else []
+    command = [compiler, *CFLAGS, "-o", str(binary), str(source), *libraries]
+    done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode != 0:
         msg = f"building {source.name} failed:\n{done.stderr}"
         raise RuntimeError(msg)

@@ -34,7 +34,7 @@ from amphorad.proxy.engine.engine import (
 )
 from amphorad.proxy.engine.stick_table import Table, table_bytes
 from amphorad.proxy.json_log import JSON_LINE_LIMIT, as_json
-from amphorad.proxy.listener_tls import build_context, expiry_alarms, files_of
+from amphorad.proxy.listener_tls import build_context, files_of
 from amphorad.proxy.log_format import FACILITIES, LogFormatError, parse
 from amphorad.proxy.member_states import STICKS, USABLE, MemberStates
 from amphorad.proxy.member_tls import pool_tls
@@ -265,9 +265,6 @@ class DataPlane:
         self._listeners, self._pools, self._members = new.listeners, new.pools, new.members
         self._load_balancer = load_balancer
         self._policies = new.policies
-        for listener_id, tls in new.contexts.items():
-            if self._tls.get(listener_id) is not tls:
-                self._alarms += expiry_alarms(listener_id, tls.context)
         self._tls = new.contexts
         for key, towards_members in new.pool_tls.items():
             if self._pool_tls.get(key) is not towards_members:

@@ -14,10 +14,7 @@ if TYPE_CHECKING:
 
     from amphorad.model import Listener
 
-__all__ = ["build_context", "expiry_alarms", "files_of"]
-
-DAY_S = 86400
-EXPIRY_WARNING_S = 14 * DAY_S  # the controller renews its own certificates then
+__all__ = ["build_context", "files_of"]
 
 
 def files_of(listener: Listener, files: Mapping[str, bytes]) -> dict[str, bytes]:
@@ -66,14 +63,3 @@ def build_context(listener: Listener, files: Mapping[str, bytes]) -> ServerConte
         )
     except ValueError as error:
         raise ConfigError(f"listener {listener.id}: {error}") from error
-
-
-def expiry_alarms(listener_id: str, context: ServerContext) -> list[str]:
-    """A warning for each certificate that has expired or is about to; it is served all the same, as by HAProxy."""
-    alarms = []
-    for file, left_s in context.expiries:
-        if left_s <= 0:
-            alarms.append(f"listener {listener_id}: certificate {file} has expired")
-        elif left_s < EXPIRY_WARNING_S:
-            alarms.append(f"listener {listener_id}: certificate {file} expires in {left_s // DAY_S} days")
-    return alarms

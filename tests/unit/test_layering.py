@@ -41,6 +41,7 @@ RANKS = {
     "amphorad.stick_tables": 34,
     "amphorad.dialects": 30,
     "amphorad.tls_files": 30,
+    "amphorad.expiry": 31,
     "amphorad.plan": 30,
     "amphorad.state": 30,
     "amphorad.model": 20,

@@ -17,7 +17,7 @@ from amphorad.proxy.engine.system cimport (
 )
 from amphorad.proxy.tls.facts cimport LOG_FACT_BYTES, tls_log
 from amphorad.proxy.tls.transport cimport tls_failure
-from amphorad.proxy.wire.log_line cimport DATAGRAM_LIMIT, LogClock, LogRecord, format_line, format_notice
+from amphorad.proxy.wire.log_line cimport LogClock, LogRecord, format_line, format_notice
 
 cdef enum:
     LOG_BYTES = 131072
@@ -123,10 +123,10 @@ cdef void log_handshake(Session *session) noexcept nogil:
     record.client.length = session.address_length
     record.client.port = session.client_port
     record.accept_wall_us = wall_us() - <int64_t>(thread.now_us - session.start_us)
-    out = line_begin(thread, DATAGRAM_LIMIT)
+    out = line_begin(thread, config.log_format.room)
     line_end(thread, out, format_notice(
         config.log_format, &record, <uint32_t>session.bind + 1, text, <LogClock *>thread.log_clock, thread.wall_s, out,
-        DATAGRAM_LIMIT,
+        config.log_format.room,
     ))
 
 

@@ -6,7 +6,6 @@ from amphorad.proxy.tls.openssl cimport SSL, SSL_CTX
 
 cdef class ServerContext:
     cdef SSL_CTX *context
-    cdef readonly list expiries
 
 # What its verification said against the client's certificate: 1 + how far up its chain, 0: nothing.
 cdef int distrust_of(SSL *ssl) noexcept nogil
@@ -17,5 +16,5 @@ cdef str reason_text(unsigned long code)
 cdef refuse(what, default=*)
 cdef limit_versions(SSL_CTX *context, versions, uint64_t options)
 cdef use_ciphers(SSL_CTX *context, ciphers, ciphersuites)
-cdef list use_certificate(SSL_CTX *context, file, bytes material, list expiries)
+cdef tuple use_certificate(SSL_CTX *context, file, bytes material)
 cdef use_authorities(SSL_CTX *context, bytes ca, crl, bint required, ca_name=*, crl_name=*)

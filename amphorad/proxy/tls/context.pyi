@@ -1,7 +1,7 @@
 from collections.abc import Sequence
 
 class ServerContext:
-    """What a TLS listener offers: its certificates, chosen by server name, and its options (Octavia contract section 4.8).
+    """What a TLS listener offers: its certificates, chosen by server name and what the client can verify, and its options (Octavia contract section 4.8).
 
     Immutable; connections keep what they began with. Tickets are the only way to resume, under keys that all threads share,
     and only where the client authentication is the same. Renegotiation and compression are off.
@@ -21,9 +21,6 @@ class ServerContext:
         ValueError: names the file or option, and OpenSSL's reason.
     """
 
-    expiries: list[tuple[str, int]]
-    """Pairs of a certificate's file and the seconds until it expires, counted at construction."""
-
     def __init__(
         self,
         certificates: Sequence[tuple[str, bytes]],
@@ -39,6 +36,12 @@ class ServerContext:
     ) -> None: ...
     def failures(self) -> tuple[int, str]:
         """Handshakes that failed since the construction, and OpenSSL's reason for the latest."""
+
+def certificates_by_name(entries: list[tuple[bytes, int]], kinds: list[int]) -> dict[bytes, tuple[int, ...]]:
+    """Which certificates a name is served with: places in the list, the first of each kind of key."""
+
+def expiry_of(material: bytes) -> int | None:
+    """When the first certificate of a PEM text expires, as wall time in seconds; None when there is none to be read."""
 
 def rotate_ticket_keys() -> None:
     """New tickets are made with a new key; those of the last two keys are still accepted."""

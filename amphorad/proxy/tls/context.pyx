@@ -2,15 +2,16 @@
 """Contexts of TLS listeners: certificates, options, the choice by server name, and ticket keys.
 
 Every certificate has a context of its own with the same options, because libssl takes certificate, CA store and CA names from
-the context that the server name selects. What the callbacks need hangs in the default context and is freed with it: libssl
+the context that the server name selects. Names with certificates of several kinds of key have another one with all of these. What the callbacks need hangs in the default context and is freed with it: libssl
 keeps that one alive as long as a connection that began with it.
 """
 
 import hashlib
 
 from libc.stdint cimport int64_t, uint32_t, uint64_t
-from libc.stdlib cimport calloc, free, malloc
-from libc.string cimport memcmp, memcpy, strchr, strlen
+from libc.stdlib cimport calloc, free, malloc, realloc
+from libc.string cimport memcmp, memcpy, memset, strchr, strlen
+from libc.time cimport tm
 
 from amphorad.proxy.engine.system cimport add_i64, load_u32, store_u32
 from amphorad.proxy.tls.openssl cimport *
@@ -33,11 +34,15 @@ cdef extern from *:
     GENERAL_NAMES *alternative_names "amphorad_names"(X509 *certificate) nogil
     void GENERAL_NAMES_free(GENERAL_NAMES *names) nogil
 
+cdef extern from "<time.h>" nogil:
+    int64_t timegm(tm *parts)
+
 cdef enum:
     TICKET_KEYS = 4
     TICKET_KEYS_ACCEPTED = 3    # the oldest place is where the next key is written
     TICKET_LIFETIME_S = 7200
     NAME_LIMIT = 255
+    NAMES_STEP = 64
 
 cdef struct Name:
     char *text                  # lower case; of a wildcard what follows the asterisk
@@ -88,34 +93,43 @@ cdef class ServerContext:
         cdef bytes session_id = hashlib.sha256(
             b"\0".join((identity, ca or b"", crl or b"", b"1" if required else b"0"))
         ).digest()
-        cdef list names = []
+        cdef list kinds = []
+        cdef list entries = []
+        cdef dict pairs = {}
+        cdef _Contexts contexts = _Contexts()
         if not certificates:
             raise ValueError("a TLS listener needs a certificate")
-        self.expiries = []
         choices = <Choices *>calloc(1, sizeof(Choices))
         if choices == NULL:
             raise MemoryError
+
+        def build(places):
+            cdef SSL_CTX *context = new_context(ciphers, ciphersuites, versions, session_id)
+            contexts.add(context)
+            for place in places:
+                file, material = certificates[place]
+                names, kind = use_certificate(context, file, material)
+                if len(places) == 1:
+                    kinds.append(kind)
+                    entries.extend((name, place) for name in names)
+            if ca is not None:
+                use_authorities(context, ca, crl, required)
+            if wire:
+                SSL_CTX_set_alpn_select_cb(context, choose_protocol, choices)
+            if SSL_CTX_set_ex_data(context, SHARED, choices) != 1:
+                raise MemoryError
+            return len(contexts) - 1
+
         try:
-            for file, material in certificates:
-                context = new_context(ciphers, ciphersuites, versions, session_id)
-                try:
-                    names += [(name, file) for name in use_certificate(context, file, material, self.expiries)]
-                    if ca is not None:
-                        use_authorities(context, ca, crl, required)
-                    if wire:
-                        SSL_CTX_set_alpn_select_cb(context, choose_protocol, choices)
-                    if SSL_CTX_set_ex_data(context, SHARED, choices) != 1:
-                        raise MemoryError
-                except BaseException:
-                    SSL_CTX_free(context)
-                    raise
-                if self.context == NULL:
-                    self.context = context
-                    add_names(choices, names, context, True)
-                else:
-                    add_names(choices, names, context, False)
-                    SSL_CTX_free(context)  # its names hold it; without any it could never be chosen
-                names = []
+            for place in range(len(certificates)):
+                build((place,))
+            for name, places in certificates_by_name(entries, kinds).items():
+                if len(places) > 1 and places not in pairs:
+                    pairs[places] = build(places)
+                place = pairs[places] if len(places) > 1 else places[0]
+                add_name(choices, name, contexts.contexts[place], place == 0)
+            self.context = contexts.contexts[0]
+            SSL_CTX_up_ref(self.context)
             choices.protocols = <unsigned char *>malloc(len(wire) + 1)
             if choices.protocols == NULL:
                 raise MemoryError
@@ -191,22 +205,18 @@ cdef use_ciphers(SSL_CTX *context, ciphers, ciphersuites):
         refuse(f"ciphersuites {ciphersuites}")
 
 
-cdef list use_certificate(SSL_CTX *context, file, bytes material, list expiries):
-    """Puts certificate, key and chain of a file into the context. Returns the names that it is for."""
+cdef tuple use_certificate(SSL_CTX *context, file, bytes material):
+    """Puts certificate, key and chain of a file into the context. Returns the names that it is for, and the kind of its key."""
     cdef X509 *certificate
     cdef X509 *link
     cdef EVP_PKEY *key
     cdef BIO *source = BIO_new_mem_buf(<const char *>material, <int>len(material))
-    cdef int days = 0
-    cdef int seconds = 0
     ERR_clear_error()
     # the empty password keeps libcrypto from asking for one on the terminal
     certificate = PEM_read_bio_X509(source, NULL, NULL, <char *>b"")
     try:
         if certificate == NULL or SSL_CTX_use_certificate(context, certificate) != 1:
             refuse(f"certificate {file}")
-        ASN1_TIME_diff(&days, &seconds, NULL, X509_get0_notAfter(certificate))
-        expiries.append((file, days * 86400 + seconds))
         names = names_of(certificate)
         while True:
             link = PEM_read_bio_X509(source, NULL, NULL, <char *>b"")
@@ -226,9 +236,23 @@ cdef list use_certificate(SSL_CTX *context, file, bytes material, list expiries)
             refuse(f"private key of {file}")
         if SSL_CTX_use_PrivateKey(context, key) != 1 or SSL_CTX_check_private_key(context) != 1:
             refuse(f"private key of {file} does not belong to the certificate")
+        return names, EVP_PKEY_get_base_id(key)
     finally:
         EVP_PKEY_free(key)
-    return names
+
+
+def expiry_of(bytes material not None):
+    cdef BIO *source = BIO_new_mem_buf(<const char *>material, <int>len(material))
+    cdef X509 *certificate = PEM_read_bio_X509(source, NULL, NULL, <char *>b"")
+    cdef tm parts
+    cdef int known = 0
+    BIO_free(source)
+    ERR_clear_error()
+    if certificate != NULL:
+        memset(&parts, 0, sizeof(tm))
+        known = ASN1_TIME_to_tm(X509_get0_notAfter(certificate), &parts)
+        X509_free(certificate)
+    return timegm(&parts) if known == 1 else None
 
 
 cdef list names_of(X509 *certificate):
@@ -302,33 +326,75 @@ cdef int distrust_of(SSL *ssl) noexcept nogil:
     return <int><size_t>SSL_get_ex_data(ssl, DISTRUST)
 
 
-cdef add_names(Choices *choices, list names, SSL_CTX *context, bint is_default):
-    """Appends to the table. Names hold a reference to their context, except to the default one, which owns the table."""
-    cdef bytes text
-    cdef Name *grown
-    cdef Name *name
-    grown = <Name *>calloc(choices.name_count + len(names) + 1, sizeof(Name))
-    if grown == NULL:
-        raise MemoryError
-    if choices.names != NULL:
-        memcpy(grown, choices.names, choices.name_count * sizeof(Name))
-    free(choices.names)
-    choices.names = grown
-    for text, _file in names:
-        name = &choices.names[choices.name_count]
-        name.is_wildcard = text.startswith(b"*.")
-        if name.is_wildcard:
-            text = text[1:]
-        name.text = <char *>malloc(len(text) + 1)
-        if name.text == NULL:
+def certificates_by_name(list entries not None, list kinds not None):
+    """Which certificates a name is served with: places in the list, the first of each kind of key.
+
+    With several, libssl takes the one that the client's signature algorithms and ciphers allow, ECDSA before RSA by default.
+    As in HAProxy, a certificate for the parent domain (`*.example`) stands in where the name has none of that kind.
+
+    Args:
+        entries: pairs of a name, as `names_of` gives it, and the place of its certificate, in the order of the list.
+        kinds: by place, the kind of key.
+    """
+    cdef dict found = {}
+    for name, place in entries:
+        found.setdefault(name, {}).setdefault(kinds[place], place)
+    for name, places in found.items():
+        _label, dot, parent = name.partition(b".")
+        if dot and not name.startswith(b"*."):
+            for kind, place in found.get(b"*." + parent, {}).items():
+                places.setdefault(kind, place)
+    return {name: tuple(places.values()) for name, places in found.items()}
+
+
+cdef class _Contexts:
+    """Contexts that are freed with this object, unless somebody else holds them too."""
+
+    cdef SSL_CTX **contexts
+    cdef Py_ssize_t count
+
+    cdef add(self, SSL_CTX *context):
+        cdef SSL_CTX **grown = <SSL_CTX **>realloc(self.contexts, (self.count + 1) * sizeof(SSL_CTX *))
+        if grown == NULL:
+            SSL_CTX_free(context)
             raise MemoryError
-        memcpy(name.text, <const char *>text, len(text))
-        name.length = <uint32_t>len(text)
-        name.context = context
-        if not is_default:  # the default one owns the table: a reference to it would keep both for ever
-            SSL_CTX_up_ref(context)
-            name.is_reference = 1
-        choices.name_count += 1
+        self.contexts = grown
+        self.contexts[self.count] = context
+        self.count += 1
+
+    def __len__(self):
+        return self.count
+
+    def __dealloc__(self):
+        cdef Py_ssize_t index
+        for index in range(self.count):
+            SSL_CTX_free(self.contexts[index])
+        free(self.contexts)
+
+
+cdef add_name(Choices *choices, bytes text, SSL_CTX *context, bint is_default):
+    """Appends to the table. A name holds a reference to its context, except to the default one, which owns the table."""
+    cdef Name *name
+    if choices.name_count % NAMES_STEP == 0:
+        name = <Name *>realloc(choices.names, (choices.name_count + NAMES_STEP) * sizeof(Name))
+        if name == NULL:
+            raise MemoryError
+        choices.names = name
+    name = &choices.names[choices.name_count]
+    memset(name, 0, sizeof(Name))
+    name.is_wildcard = text.startswith(b"*.")
+    if name.is_wildcard:
+        text = text[1:]
+    name.text = <char *>malloc(len(text) + 1)
+    if name.text == NULL:
+        raise MemoryError
+    memcpy(name.text, <const char *>text, len(text))
+    name.length = <uint32_t>len(text)
+    name.context = context
+    if not is_default:  # the default one owns the table: a reference to it would keep both for ever
+        SSL_CTX_up_ref(context)
+        name.is_reference = 1
+    choices.name_count += 1
 
 
 cdef void free_choices(void *parent, void *pointer, CRYPTO_EX_DATA *data, int index, long argl, void *argp) noexcept nogil:
@@ -444,7 +510,8 @@ cdef int use_ticket_key(
         return 1 if EVP_EncryptInit_ex(cipher, EVP_aes_256_cbc(), NULL, key.cipher, iv) == 1 else -1
     if EVP_DecryptInit_ex(cipher, EVP_aes_256_cbc(), NULL, key.cipher, iv) != 1:
         return -1
-    return 2 if age else 1
+    # a ticket of TLS 1.3 is used once only by careful clients: every resumption brings the next one (RFC 8446 appendix C.4)
+    return 2 if age or SSL_version(ssl) >= TLS1_3_VERSION else 1
 
 
 OWNED = SSL_CTX_get_ex_new_index(0, NULL, NULL, NULL, free_choices)

@@ -6,10 +6,13 @@ may outlive the Python object. libssl hands new sessions to one function of the 
 session belongs to the member and the thread of its connection, not to the context.
 """
 
+import time
+
 from libc.stdint cimport int64_t, uint64_t
 from libc.stdlib cimport calloc, free
 
 from amphorad.proxy.engine.system cimport add_i64
+from amphorad.proxy.tls.context import expiry_of
 from amphorad.proxy.tls.context cimport limit_versions, reason_text, refuse, use_authorities, use_certificate, use_ciphers
 from amphorad.proxy.tls.openssl cimport *
 
@@ -50,7 +53,10 @@ cdef class MemberContext:
         if wire and SSL_CTX_set_alpn_protos(self.context, wire, <unsigned int>len(wire)) != 0:
             refuse("alpn")
         if certificate is not None:
-            use_certificate(self.context, certificate[0], certificate[1], self.expiries)
+            use_certificate(self.context, certificate[0], certificate[1])
+            expires_at = expiry_of(certificate[1])
+            if expires_at is not None:
+                self.expiries.append((certificate[0], int(expires_at - time.time())))
         if ca is not None:
             use_authorities(
                 self.context, ca[1], crl[1] if crl is not None else None, True, f"CA {ca[0]}",

@@ -1,6 +1,7 @@
 """The part of OpenSSL 3 that is used here (manual section 3ssl and 3crypto)."""
 
 from libc.stdint cimport uint64_t
+from libc.time cimport tm
 
 cdef extern from "<openssl/ssl.h>" nogil:
     ctypedef struct SSL
@@ -47,6 +48,7 @@ cdef extern from "<openssl/ssl.h>" nogil:
         TLS_ST_BEFORE
     int SSL_get_state(const SSL *ssl)
     int SSL_session_reused(const SSL *ssl)
+    int SSL_version(const SSL *ssl)
     const char *SSL_get_version(const SSL *ssl)
     const char *SSL_get_cipher_name(const SSL *ssl)
     void SSL_get0_alpn_selected(const SSL *ssl, const unsigned char **data, unsigned int *length)
@@ -124,7 +126,7 @@ cdef extern from "<openssl/x509v3.h>" nogil:
     ASN1_STRING *X509_NAME_ENTRY_get_data(const X509_NAME_ENTRY *entry)
     const ASN1_TIME *X509_get0_notAfter(const X509 *certificate)
     const ASN1_TIME *X509_get0_notBefore(const X509 *certificate)
-    int ASN1_TIME_diff(int *days, int *seconds, const ASN1_TIME *begin, const ASN1_TIME *end)
+    int ASN1_TIME_to_tm(const ASN1_TIME *time, tm *parts)
     int ASN1_STRING_length(const ASN1_STRING *text)
     const unsigned char *ASN1_STRING_get0_data(const ASN1_STRING *text)
     int X509_STORE_add_cert(X509_STORE *store, X509 *certificate)
@@ -140,6 +142,7 @@ cdef extern from "<openssl/evp.h>" nogil:
     ctypedef struct OSSL_PARAM:
         const char *key
     void EVP_PKEY_free(EVP_PKEY *key)
+    int EVP_PKEY_get_base_id(const EVP_PKEY *key)
     const EVP_CIPHER *EVP_aes_256_cbc()
     int EVP_EncryptInit_ex(EVP_CIPHER_CTX *context, const EVP_CIPHER *cipher, void *engine, const unsigned char *key,
                            const unsigned char *iv)

@@ -95,8 +95,8 @@ cdef struct LogFormat:
     uint32_t priority_length
     uint32_t tag
     uint32_t tag_length
-    uint32_t room                   # bytes of a line
     uint32_t tls_texts              # bit per LogTlsText that the format has; the others need not be filled in
+    uint32_t room                   # bytes of a line
 
 # Parsed segments -> program. `segments`: sequence of (literal bytes, variable name or None, LogFlag bits); a name
 # that is not in VARIABLES is written as an absent value. Raises ValueError for a facility outside 0-23, MemoryError.

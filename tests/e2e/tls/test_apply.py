@@ -84,6 +84,14 @@ def test_an_expired_certificate_is_served_with_a_warning(tmp_path: Path) -> None
         assert running.ask(connection).status == 200
         served = running.served
         wait_until(lambda: any("certificate0.pem has expired" in text for text in served.status()["alarms"]))
+        (certificate,) = served.status()["listeners"][0]["certificates"]
+        assert certificate["file"].endswith("certificate0.pem")
+        assert certificate["days_left"] < 0
+        assert "certificate0.pem  until " in served.command("status").stdout
+        rig.write_list(rig.authority.issue("a", days=20.5))
+        assert served.apply(served.file.read_text()).returncode == 0
+        assert any("certificate0.pem expires in 20 days" in text for text in served.status()["alarms"])
+        assert served.status()["listeners"][0]["certificates"][0]["days_left"] == 20
 
 
 def test_a_handshake_that_stops_is_ended_after_timeout_client(tmp_path: Path) -> None:

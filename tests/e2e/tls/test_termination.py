@@ -110,6 +110,18 @@ def test_a_session_is_resumed(rig: TlsRig, version: ssl.TLSVersion) -> None:
         assert connection.session_reused
 
 
+def test_each_resumption_brings_a_new_ticket(rig: TlsRig) -> None:
+    context, session, tickets = rig.context(), None, set()
+    for number in range(4):
+        with rig.connect(context, session=session) as connection:
+            assert rig.ask(connection).status == 200
+            assert connection.session_reused is (number > 0)
+            session = connection.session
+            assert session is not None
+            tickets.add(session.id)
+    assert len(tickets) == 4
+
+
 def test_http1_is_agreed_on(rig: TlsRig) -> None:
     context = rig.context()
     context.set_alpn_protocols(["http/1.1"])
