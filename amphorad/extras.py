@@ -26,7 +26,6 @@ class Extra:
     help: str
     least: float
     most: float
-    choices: tuple[str, ...] = ()
 
     @property
     def flag(self) -> str:
@@ -45,10 +44,6 @@ class Extra:
                 case "false" | "0" | "off" | "no":
                     return False
             raise ValueError("neither true nor false")
-        if self.kind is str:
-            if text.strip().lower() not in self.choices:
-                raise ValueError(f"not one of {', '.join(self.choices)}")
-            return text.strip().lower()
         try:
             number = self.kind(text)
         except ValueError:
@@ -58,13 +53,8 @@ class Extra:
         return number
 
 
-def _option(
-    default: Any, text: str, metavar: str = "N", least: float = 0, most: float = 86400, choices: tuple[str, ...] = ()
-) -> Any:
-    return dataclasses.field(
-        default=default,
-        metadata={"help": text, "metavar": metavar, "least": least, "most": most, "choices": choices},
-    )
+def _option(default: Any, text: str, metavar: str = "N", least: float = 0, most: float = 86400) -> Any:
+    return dataclasses.field(default=default, metadata={"help": text, "metavar": metavar, "least": least, "most": most})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,56 +79,6 @@ class Extras:
         "a member that comes back gets its full weight only after this time, growing from a tenth; 0: at once",
         "SECONDS",
     )
-    source_rate: float = _option(
-        0.0,
-        "requests per second (on a TCP listener connections) that a listener takes from one client address, or from one /64"
-        " of IPv6; what is more is answered 429, or closed; 0: no limit",
-        "RATE",
-        most=1e9,
-    )
-    source_burst: int = _option(
-        0, "how many of them may come at once; 0: as many as in a second, at least one", most=1_000_000_000
-    )
-    sources: int = _option(
-        65536,
-        "client addresses that each listener tells apart at the same time, 22 bytes of memory each",
-        most=4_194_304,
-        least=1,
-    )
-    listener_rate: float = _option(
-        0.0, "the same for all clients of a listener together; 0: no limit", "RATE", most=1e9
-    )
-    listener_burst: int = _option(
-        0, "how many of them may come at once; 0: as many as in a second, at least one", most=1_000_000_000
-    )
-    cookie_secure: bool = _option(False, "the cookie of HTTP_COOKIE persistence is Secure on listeners with TLS")
-    cookie_http_only: bool = _option(False, "the cookie of HTTP_COOKIE persistence is HttpOnly")
-    cookie_same_site: str = _option(
-        "unset",
-        "SameSite of the cookie of HTTP_COOKIE persistence; browsers take `none` only from a Secure cookie",
-        choices=("unset", "strict", "lax", "none"),
-    )
-    tunnel_timeout: float = _option(
-        0.0,
-        "how long a TCP session or an upgraded HTTP connection may be silent in both directions, instead of the listener's"
-        " and the pool's timeouts; 0: those",
-        "SECONDS",
-        most=2_000_000,
-    )
-    drain_deadline: float = _option(
-        0.0,
-        "sessions of a removed listener or member, and of a member that is disabled or has the weight 0, are ended after this"
-        " time; 0: never",
-        "SECONDS",
-    )
-    x_real_ip: bool = _option(False, "members get the client's address as X-Real-IP; a client's own is dropped")
-    x_forwarded_host: bool = _option(
-        False, "members get the host that the client asked for as X-Forwarded-Host; a client's own is dropped"
-    )
-    traceparent: bool = _option(
-        False, "members get a W3C traceparent: the client's if it sent a good one, else that of a new, sampled trace"
-    )
-    log_json: bool = _option(False, "the traffic log has a JSON object in each line, see README")
 
     def encode(self) -> str:
         return msgspec.json.encode(self).decode()

@@ -238,14 +238,6 @@ def _add_extras(parser: argparse.ArgumentParser) -> None:
         if extra.kind is bool:
             group.add_argument(extra.flag, action="store_true", help=extra.help)
             continue
-        if extra.choices:
-            group.add_argument(
-                extra.flag,
-                choices=extra.choices,
-                default=extra.default,
-                help=f"{extra.help} (default: {extra.default})",
-            )
-            continue
         default = f"{extra.default:g}" if isinstance(extra.default, float) else str(extra.default)
         group.add_argument(
             extra.flag,

@@ -14,11 +14,10 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from amphorad.board import Board, BoardFull, Kind, LastCheck, MemberState
+from amphorad.board import Board, BoardFull, Kind, LastCheck
 from amphorad.errors import ConfigError
 from amphorad.extras import Extras
 from amphorad.model import Algorithm, AppCookie, HttpCookie, L7RuleType, Mode, ProxyProtocol, ReusePolicy, SourceIp
-from amphorad.proxy.drains import Drains
 from amphorad.proxy.engine.engine import (
     APP_COOKIE,
     COOKIE_LIMIT_BYTES,
@@ -31,7 +30,6 @@ from amphorad.proxy.engine.engine import (
     PoolRuntime,
     View,
 )
-from amphorad.proxy.engine.rate_limit import RateLimiter
 from amphorad.proxy.engine.stick_table import Table, table_bytes
 from amphorad.proxy.listener_tls import build_context, expiry_alarms, files_of
 from amphorad.proxy.log_format import FACILITIES, LogFormatError, parse
@@ -64,9 +62,6 @@ OVERRUN_ALARM_INTERVAL_S = 60.0  # at most one alarm of a rule in that time
 _REUSE = {ReusePolicy.NEVER: 0, ReusePolicy.SAFE: 1, ReusePolicy.RETRY: 2}
 _PROXY_VERSIONS = {None: 0, ProxyProtocol.V1: 1, ProxyProtocol.V2: 2}
 _CERTIFICATE_RULES = {L7RuleType.SSL_CONN_HAS_CERT, L7RuleType.SSL_VERIFY_RESULT, L7RuleType.SSL_DN_FIELD}
-LIMIT_ALARM_INTERVAL_S = 60.0
-EXPIRY_INTERVAL_S = 1.0  # between two rounds of ending sessions on what has drained for too long
-_DRAINING = (MemberState.DRAIN, MemberState.MAINT)
 _LOG_TAG = b"haproxy"  # log pipelines of Octavia deployments select on it (Octavia contract section 4.13)
 
 
@@ -178,9 +173,6 @@ class DataPlane:
         self._overruns: dict[tuple[str, str], _Overruns] = {}
         self._tls: dict[str, _Tls] = {}
         self._tickets_at = time.monotonic()
-        self._limiters: dict[str, _Limiter] = {}
-        self._drains: Drains[_Departure | MemberRuntime] = Drains(settings.extras.drain_deadline)
-        self._expired_at = float("-inf")
 
     def start(self) -> None:
         self._engine.start()
@@ -248,7 +240,6 @@ class DataPlane:
         self._listeners, self._pools, self._members = new.listeners, new.pools, new.members
         self._load_balancer = load_balancer
         self._policies = new.policies
-        self._limiters = new.limiters
         for listener_id, tls in new.contexts.items():
             if self._tls.get(listener_id) is not tls:
                 self._alarms += expiry_alarms(listener_id, tls.context)
@@ -368,8 +359,7 @@ class DataPlane:
     def _publish_states(self, listener_id: str, pool: Pool) -> None:
         runtime = self._pools[listener_id, pool.id]
         replaced = runtime.view
-        has_tls = listener_id in self._tls
-        runtime.publish(self._view(listener_id, pool, runtime, self._members, has_tls=has_tls))
+        runtime.publish(self._view(listener_id, pool, runtime, self._members))
         self._show_states(listener_id, pool, self._members)
         self._engine.retire(replaced)
 
@@ -382,17 +372,10 @@ class DataPlane:
         raise KeyError((listener_id, pool_id))
 
     def _view(
-        self,
-        listener_id: str,
-        pool: Pool,
-        runtime: PoolRuntime,
-        members: dict[MemberKey, MemberRuntime],
-        *,
-        has_tls: bool,
+        self, listener_id: str, pool: Pool, runtime: PoolRuntime, members: dict[MemberKey, MemberRuntime]
     ) -> View:
         """The pool as the engine sees it now."""
         key = (listener_id, pool.id)
-        extras = self._settings.extras
         runtimes = [members[*key, member.id, member.address, member.port] for member in pool.members]
         usable = self._states.usable(key, pool)
         view = View(
@@ -406,22 +389,17 @@ class DataPlane:
             reuse=_REUSE[self._reuse(pool)],
             proxy_protocol=_PROXY_VERSIONS[pool.proxy_protocol],
             forwarded_for=pool.forwarded_for,
-            insertions=_insertions(pool) + _extra_insertions(extras, pool),
+            insertions=_insertions(pool),
             retries=self._retries,
             redispatch=self._redispatch,
             timeout_connect_ms=_milliseconds(pool.timeout_connect_s),
             timeout_member_ms=_milliseconds(pool.timeout_member_s),
-            timeout_tunnel_ms=_milliseconds(extras.tunnel_timeout) if extras.tunnel_timeout else 0,
         )
-        sticks = [
-            self._states.state(key, member) in STICKS and member_runtime not in self._drains.expired
-            for member, member_runtime in zip(pool.members, runtimes, strict=True)
-        ]
+        sticks = [self._states.state(key, member) in STICKS for member in pool.members]
         match pool.persistence:
             case HttpCookie(name=name):
                 cookies = [(member.cookie or "").encode() for member in pool.members]
-                attributes = _cookie_attributes(extras, has_tls=has_tls)
-                view.add_persistence(HTTP_COOKIE, name.encode(), None, cookies, sticks, attributes)
+                view.add_persistence(HTTP_COOKIE, name.encode(), None, cookies, sticks)
             case AppCookie(name=name):
                 table = self.tables.claim(key, _shape(pool.persistence))
                 view.add_persistence(APP_COOKIE, name.encode(), table, [b""] * len(sticks), sticks)
@@ -510,36 +488,7 @@ class DataPlane:
         for member in self._members.values():
             member.count_idle()
         self._watch_members(now)
-        if self._settings.extras.drain_deadline:
-            self._expire(now)
         self._watch(now)
-
-    def _expire(self, now: float) -> None:
-        """Ends sessions on what has drained for as long as it may."""
-        members: dict[MemberRuntime, tuple[str, Pool]] = {}
-        for listener in self._load_balancer.listeners if self._load_balancer is not None else ():
-            for pool in listener.pools:
-                for member in pool.members:
-                    if self._states.state((listener.id, pool.id), member) in _DRAINING:
-                        runtime = self._members[listener.id, pool.id, member.id, member.address, member.port]
-                        members[runtime] = (listener.id, pool)
-        gone = [*self._leaving, *self._engine.retired_items()]
-        removed = {item for item in gone if isinstance(item, _Departure | MemberRuntime)}
-        expired, returned = self._drains.step(members.keys() | removed, now)
-        for item in expired:
-            if isinstance(item, _Departure):
-                item.listener.expire()
-            else:
-                item.expire(expired=True)
-        for item in returned:
-            if isinstance(item, MemberRuntime):
-                item.expire(expired=False)
-        for listener_id, pool in _pools_of(expired, members):
-            self._publish_states(listener_id, pool)  # nobody sticks to it any more
-        holds_sessions = any(item.sessions for item in self._drains.expired)
-        if expired or (holds_sessions and now - self._expired_at >= EXPIRY_INTERVAL_S):
-            self._expired_at = now
-            self._engine.sweep_sessions()
 
     def _watch_members(self, now: float) -> None:
         """Ejects members whose connections or answers fail, lets them in again, and raises weights step by step."""
@@ -615,15 +564,7 @@ class DataPlane:
             if alarm is not None:
                 self._alarms.append(f"{alarm} ({drops} lines dropped so far)")
         self._watch_overruns(now)
-        self._watch_limits(now)
         self._watch_tls(now)
-
-    def _watch_limits(self, now: float) -> None:
-        for listener_id, limiter in self._limiters.items():
-            refused = limiter.limits.refused
-            if refused != limiter.refused and now - limiter.alarmed_at >= LIMIT_ALARM_INTERVAL_S:
-                limiter.refused, limiter.alarmed_at = refused, now
-                self._alarms.append(f"listener {listener_id}: beyond its rate limit ({refused} refused so far)")
 
     def alarms(self) -> list[str]:
         """Conditions that an operator should know of, each once."""
@@ -679,15 +620,6 @@ class _Tls:
     alarmed_at: float = float("-inf")
 
 
-@dataclass(slots=True, eq=False)
-class _Limiter:
-    """A listener's rate limits, and what was last reported of them."""
-
-    limits: RateLimiter
-    refused: int = 0
-    alarmed_at: float = float("-inf")
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class _Departure:
     """A removed listener with everything its last sessions may need."""
@@ -699,10 +631,6 @@ class _Departure:
     @property
     def references(self) -> int:
         return self.listener.references
-
-    @property
-    def sessions(self) -> int:
-        return self.listener.sessions
 
 
 class _Preparation:
@@ -724,7 +652,6 @@ class _Preparation:
         self.views: dict[PoolKey, View] = {}
         self.configs: dict[str, Config] = {}
         self.policies: dict[str, tuple[tuple[L7Policy, ...], PolicyProgram]] = {}
-        self.limiters: dict[str, _Limiter] = {}
         self.binds = {(listener.id, bind) for listener in load_balancer.listeners for bind in listener.binds}
         self._plane = plane
         missing = self.binds - set(plane._binds) - set(sockets)
@@ -753,7 +680,7 @@ class _Preparation:
             self.members[member_key] = plane._members.get(member_key) or MemberRuntime(
                 plane._engine, plane._board.claim(Kind.MEMBER, *identity), member.id, member.address, member.port
             )
-        self.views[key] = plane._view(listener.id, pool, runtime, self.members, has_tls=listener.tls is not None)
+        self.views[key] = plane._view(listener.id, pool, runtime, self.members)
 
     def _prepare_listener(self, load_balancer: LoadBalancer, listener: Listener) -> None:
         plane = self._plane
@@ -778,19 +705,7 @@ class _Preparation:
             policies=policies,
             policy_pools=[self.pools[listener.id, pool_id] for pool_id in policy_pool_ids(listener)],
             tls=self._context(listener),
-            limits=self._limits(listener),
         )
-
-    def _limits(self, listener: Listener) -> RateLimiter | None:
-        """Those in force, if there are any, so that an apply forgives nobody."""
-        limiter = self._plane._limiters.get(listener.id)
-        if limiter is None:
-            limits = _rate_limiter(self._plane._settings.extras)
-            if limits is None:
-                return None
-            limiter = _Limiter(limits)
-        self.limiters[listener.id] = limiter
-        return limiter.limits
 
     def _context(self, listener: Listener) -> ServerContext | None:
         """The one in force, unless options or the bytes of a file have changed."""
@@ -849,10 +764,10 @@ def _require_carried_out(listener: Listener, pool: Pool) -> None:
         raise ConfigError(f"pool {pool.id}: weights are at most {WEIGHT_LIMIT}")
 
 
-def _insertions(pool: Pool) -> list[tuple[bytes, bytes | str | int | None]]:
+def _insertions(pool: Pool) -> list[tuple[bytes, bytes | int | None]]:
     """Header insertions as the engine carries them out; None stands for the port that the client connected to, a number
     for a fact about its certificate."""
-    insertions: list[tuple[bytes, bytes | str | int | None]] = []
+    insertions: list[tuple[bytes, bytes | int | None]] = []
     size = 0
     for insertion in pool.header_insertions:
         if insertion.value in CERTIFICATE_FACTS:
@@ -866,50 +781,6 @@ def _insertions(pool: Pool) -> list[tuple[bytes, bytes | str | int | None]]:
     if size > INSERTION_LIMIT_BYTES:
         raise ConfigError(f"pool {pool.id}: inserted headers are longer than {INSERTION_LIMIT_BYTES} bytes")
     return insertions
-
-
-def _pools_of(
-    expired: Iterable[_Departure | MemberRuntime], members: Mapping[MemberRuntime, tuple[str, Pool]]
-) -> Iterable[tuple[str, Pool]]:
-    """The pools, with the listeners they are seen from, of members that are still configured."""
-    found = [members[item] for item in expired if isinstance(item, MemberRuntime) and item in members]
-    return {(listener_id, pool.id): (listener_id, pool) for listener_id, pool in found}.values()
-
-
-def _extra_insertions(extras: Extras, pool: Pool) -> list[tuple[bytes, bytes | str | int | None]]:
-    """Lines that the operator wants beside those of the pool."""
-    if pool.mode is not Mode.HTTP:
-        return []
-    wanted = {
-        b"x-real-ip": extras.x_real_ip and "address",
-        b"x-forwarded-host": extras.x_forwarded_host and "host",
-        b"traceparent": extras.traceparent and "trace",
-    }
-    return [(name, value) for name, value in wanted.items() if value]
-
-
-def _cookie_attributes(extras: Extras, *, has_tls: bool) -> bytes:
-    """In the order in which HAProxy has them."""
-    attributes = b""
-    if extras.cookie_http_only:
-        attributes += b"; HttpOnly"
-    if extras.cookie_secure and has_tls:
-        attributes += b"; Secure"
-    if extras.cookie_same_site != "unset":
-        attributes += b"; SameSite=" + extras.cookie_same_site.capitalize().encode()
-    return attributes
-
-
-def _rate_limiter(extras: Extras) -> RateLimiter | None:
-    if not extras.source_rate and not extras.listener_rate:
-        return None
-    return RateLimiter(
-        extras.source_rate,
-        extras.source_burst or max(1, int(extras.source_rate)),
-        extras.listener_rate,
-        extras.listener_burst or max(1, int(extras.listener_rate)),
-        sources=extras.sources,
-    )
 
 
 def _shape(persistence: SourceIp | AppCookie) -> Shape:

@@ -36,7 +36,6 @@ __all__ = [
     "receive_all",
     "refuses",
     "reset",
-    "still_echoes",
 ]
 
 WAIT_S = 10.0
@@ -189,13 +188,6 @@ def echoes(client: socket.socket) -> bool:
     """The session to an `echo` member works."""
     client.sendall(b"x")
     return client.recv(1) == b"x"
-
-
-def still_echoes(client: socket.socket) -> bool:
-    """As `echoes`, of a session that may have ended."""
-    with contextlib.suppress(OSError):
-        return echoes(client)
-    return False
 
 
 def receive_all(client: socket.socket) -> bytes:

@@ -22,8 +22,6 @@ cdef const char *reason_of(uint16_t status) noexcept nogil:
         return b"Payload Too Large"
     if status == 414:
         return b"URI Too Long"
-    if status == 429:
-        return b"Too Many Requests"
     if status == 431:
         return b"Request Header Fields Too Large"
     if status == 501:
@@ -48,8 +46,6 @@ cdef const char *text_of(uint16_t status) noexcept nogil:
         return b"The request entity exceeds the maximum allowed."
     if status == 414:
         return b"The URI provided was too long for the server to process."
-    if status == 429:
-        return b"You have sent too many requests in a given amount of time."
     if status == 431:
         return b"Request Header Fields Too Large."
     if status == 501:

@@ -2,7 +2,6 @@
 
 from typing_extensions import Buffer
 
-from amphorad.proxy.engine.rate_limit import RateLimiter
 from amphorad.proxy.engine.stick_table import Table
 from amphorad.proxy.tls.context import ServerContext
 from amphorad.proxy.wire.log_line import LogProgram
@@ -34,9 +33,6 @@ class MemberRuntime(Runtime):
         """Puts state and weight on the board, and lets retries know whether the member is worth another try."""
 
     def remove(self) -> None: ...
-    def expire(self, expired: bool) -> None:
-        """Whether sessions on it are ended at each sweep."""
-
     def count_idle(self) -> None:
         """Puts the number of idle connections on the board."""
 
@@ -48,9 +44,6 @@ class MemberRuntime(Runtime):
 
     @property
     def in_flight(self) -> int: ...
-    @property
-    def sessions(self) -> int:
-        """Sessions that it serves now."""
 
 class View:
     """An immutable pool.
@@ -61,9 +54,7 @@ class View:
         reuse: 0 never, 1 safe, 2 retry.
         proxy_protocol: version of the PROXY header to members, 0 for none.
         insertions: header names and values; None stands for the port that the client connected to,
-            a number for a fact about its certificate, see `proxy/tls/facts`; "address" for the client's address, "host"
-            for the host that it asked for, "trace" for a new W3C traceparent where there is none.
-        timeout_tunnel_ms: instead of both timeouts of a tunnel or a TCP session; 0 for none.
+            a number for a fact about its certificate, see `proxy/tls/facts`.
     """
 
     def __init__(
@@ -79,23 +70,16 @@ class View:
         reuse: int,
         proxy_protocol: int,
         forwarded_for: bool,
-        insertions: list[tuple[bytes, bytes | str | int | None]],
+        insertions: list[tuple[bytes, bytes | int | None]],
         retries: int,
         redispatch: bool,
         timeout_connect_ms: int,
         timeout_member_ms: int,
-        timeout_tunnel_ms: int = 0,
     ) -> None: ...
     @property
     def table(self) -> Table | None: ...
     def add_persistence(
-        self,
-        kind: int,
-        cookie_name: bytes,
-        table: Table | None,
-        cookies: list[bytes],
-        sticks: list[bool],
-        attributes: bytes = b"",
+        self, kind: int, cookie_name: bytes, table: Table | None, cookies: list[bytes], sticks: list[bool]
     ) -> None:
         """Before it is published: how clients stick to members.
 
@@ -105,7 +89,6 @@ class View:
             table: for SOURCE and APP_COOKIE.
             cookies: by member, the value of our own cookie, or empty.
             sticks: by member, whether it may be used for the clients that are its own.
-            attributes: what our own cookie's line ends with, with its leading semicolon; 64 bytes at most.
         """
 
 class PoolRuntime(Runtime):
@@ -141,7 +124,6 @@ class Config:
         policies: PolicyProgram | None = None,
         policy_pools: list[PoolRuntime] | None = None,
         tls: ServerContext | None = None,
-        limits: RateLimiter | None = None,
     ) -> None: ...
 
 class ListenerRuntime(Runtime):
@@ -165,9 +147,6 @@ class ListenerRuntime(Runtime):
         """Stops accepting there. Returns the descriptor, to be closed after retirement, or -1."""
 
     def remove(self) -> None: ...
-    def expire(self) -> None:
-        """Its sessions are ended at each sweep."""
-
     @property
     def sessions(self) -> int: ...
 
@@ -203,9 +182,6 @@ class Engine:
 
     def sweep(self, members: list[MemberRuntime]) -> None:
         """Idle clients of removed listeners and idle connections to these removed members are closed soon."""
-
-    def sweep_sessions(self) -> None:
-        """Sessions on what has expired are ended soon."""
 
     def retire(self, item: object) -> None:
         """Keeps a replaced object until no thread can be using it."""

@@ -20,12 +20,11 @@ from amphorad.algorithms.picker cimport MemberLoad, build_picker, reset_shared
 from amphorad.proxy.engine.board cimport BOARD_HEADER_BYTES, Row, Slot
 from amphorad.proxy.engine.loop cimport thread_close, thread_open, thread_run, thread_unwatch, thread_wake, thread_watch
 from amphorad.proxy.engine.member_conn cimport member_conns_close_idle
-from amphorad.proxy.engine.persistence cimport ATTRIBUTES_LIMIT, COOKIE_LIMIT
-from amphorad.proxy.engine.rate_limit cimport RateLimiter
+from amphorad.proxy.engine.persistence cimport COOKIE_LIMIT
 from amphorad.proxy.engine.stick_table cimport NAME_LIMIT, Table, hash_key
 from amphorad.proxy.engine.runtime cimport (
     APP_COOKIE_PERSISTENCE, HTTP_COOKIE_PERSISTENCE, NO_PLACE, SOURCE_PERSISTENCE, PersistentMember,
-    INSERT_CLIENT_ADDRESS, INSERT_DESTINATION_PORT, INSERT_HOST, INSERT_TEXT, INSERT_TLS, INSERT_TRACE, MAX_BINDS, Insertion, Listener, ListenerConfig, Member, PerThread, Pool, PoolView,
+    INSERT_DESTINATION_PORT, INSERT_TEXT, INSERT_TLS, MAX_BINDS, Insertion, Listener, ListenerConfig, Member, PerThread, Pool, PoolView,
     Shared, Thread,
 )
 from amphorad.proxy.engine.system cimport (
@@ -54,10 +53,6 @@ SOURCE = SOURCE_PERSISTENCE
 APP_COOKIE = APP_COOKIE_PERSISTENCE
 HTTP_COOKIE = HTTP_COOKIE_PERSISTENCE
 COOKIE_LIMIT_BYTES = COOKIE_LIMIT
-
-_INSERTED = {
-    None: INSERT_DESTINATION_PORT, "address": INSERT_CLIENT_ADDRESS, "host": INSERT_HOST, "trace": INSERT_TRACE,
-}
 
 
 cdef class Runtime:
@@ -138,10 +133,6 @@ cdef class MemberRuntime(Runtime):
         put_u32(&self.member.usable, 0)
         put_u32(&self.member.sticks, 0)
 
-    def expire(self, bint expired) -> None:
-        """Whether sessions on it are ended at each sweep."""
-        store_u32(&self.member.expired, expired)
-
     def count_idle(self) -> None:
         """Puts the number of idle connections on the board."""
         cdef uint32_t index
@@ -163,11 +154,6 @@ cdef class MemberRuntime(Runtime):
     def in_flight(self) -> int:
         return load_i64(&self.slot.load.in_flight)
 
-    @property
-    def sessions(self) -> int:
-        """Sessions that it serves now."""
-        return self.in_flight
-
 
 cdef class View:
     """An immutable `PoolView`, with what it points to."""
@@ -179,7 +165,7 @@ cdef class View:
     def __init__(
         self, str name, list members not None, list usable not None, list weights not None, PoolRuntime pool not None, *,
         str algorithm, bint is_http, int reuse, int proxy_protocol, bint forwarded_for, list insertions, int retries, bint redispatch,
-        uint32_t timeout_connect_ms, uint32_t timeout_member_ms, uint32_t timeout_tunnel_ms=0,
+        uint32_t timeout_connect_ms, uint32_t timeout_member_ms,
     ):
         cdef MemberRuntime member
         cdef uint32_t index
@@ -223,11 +209,9 @@ cdef class View:
         view.redispatch = redispatch
         view.timeout_connect_ms = timeout_connect_ms
         view.timeout_member_ms = timeout_member_ms
-        view.timeout_tunnel_ms = timeout_tunnel_ms
         self.add_insertions(insertions)
 
-    def add_persistence(self, int kind, bytes cookie_name, Table table, list cookies not None, list sticks not None,
-                        bytes attributes=b"") -> None:
+    def add_persistence(self, int kind, bytes cookie_name, Table table, list cookies not None, list sticks not None) -> None:
         """Before it is published: how clients stick to members.
 
         Args:
@@ -236,7 +220,6 @@ cdef class View:
             table: for SOURCE and APP_COOKIE.
             cookies: by member, the value of our own cookie, or empty.
             sticks: by member, whether it may be used for the clients that are its own.
-            attributes: what our own cookie's line ends with, with its leading semicolon.
         """
         cdef PoolView *view = self.view
         cdef uint32_t index
@@ -252,11 +235,7 @@ cdef class View:
         view.member_of_place = <uint32_t *>calloc(NAME_LIMIT, sizeof(uint32_t))
         if view.persistent == NULL or view.cookie_slots == NULL or view.member_of_place == NULL:
             raise MemoryError
-        if len(attributes) > ATTRIBUTES_LIMIT:
-            raise ValueError(f"a cookie's attributes have at most {ATTRIBUTES_LIMIT} bytes")
-        self.kept += [cookie_name, cookies, attributes]
-        view.cookie_attributes = attributes
-        view.cookie_attributes_length = <uint32_t>len(attributes)
+        self.kept += [cookie_name, cookies]
         self.table = table
         names = [view.members[index].name.decode() for index in range(view.member_count)]
         for index in range(view.member_count):
@@ -292,14 +271,14 @@ cdef class View:
         view.insertions = <Insertion *>calloc(len(insertions) + 1, sizeof(Insertion))
         if view.insertions == NULL:
             raise MemoryError
-        for field, value in insertions:  # see `_INSERTED`; a number: a fact about the client's certificate
+        for field, value in insertions:  # value None: the client's port of destination; a number: a fact about its certificate
             line = field + b": " + (value + b"\r\n" if isinstance(value, bytes) else b"")
             self.kept += [field, line]
             insertion = &view.insertions[view.insertion_count]
             if isinstance(value, int):
                 insertion.value = <uint8_t>(INSERT_TLS + <int>value)
             else:
-                insertion.value = INSERT_TEXT if isinstance(value, bytes) else _INSERTED[value]
+                insertion.value = INSERT_DESTINATION_PORT if value is None else INSERT_TEXT
             insertion.name = field
             insertion.name_length = <uint16_t>len(field)
             insertion.line = line
@@ -350,7 +329,7 @@ cdef class Config:
     def __init__(
         self, str name, *, bint is_http, int64_t limit, uint32_t timeout_client_ms, PoolRuntime default_pool,
         LogProgram log_program, uint32_t minimum_body_rate, PolicyProgram policies=None, list policy_pools=None,
-        ServerContext tls=None, RateLimiter limits=None,
+        ServerContext tls=None,
     ):
         cdef uint32_t index
         cdef PoolRuntime pool
@@ -359,15 +338,13 @@ cdef class Config:
             raise MemoryError
         self.config = config
         policy_pools = policy_pools or []
-        self.kept = (name.encode(), default_pool, log_program, policies, policy_pools, tls, limits)
+        self.kept = (name.encode(), default_pool, log_program, policies, policy_pools, tls)
         config.name = <const char *><bytes>self.kept[0]
         config.name_length = <uint32_t>len(self.kept[0])
         config.is_http = is_http
         config.limit = limit
         config.timeout_client_ms = timeout_client_ms
         config.minimum_body_rate = minimum_body_rate
-        if limits is not None:
-            config.limits = &limits.limits
         if tls is not None:
             config.tls = tls.context
         if default_pool is not None:
@@ -457,10 +434,6 @@ cdef class ListenerRuntime(Runtime):
 
     def remove(self) -> None:
         store_u32(&self.listener.removed, 1)
-
-    def expire(self) -> None:
-        """Its sessions are ended at each sweep."""
-        store_u32(&self.listener.expired, 1)
 
     @property
     def sessions(self) -> int:
@@ -573,13 +546,6 @@ cdef class Engine:
         if self.dropped is not None:
             self.retire(self.dropped)
         self.dropped = dropped
-
-    def sweep_sessions(self) -> None:
-        """As `sweep`, with the same members as before: sessions on what has expired are ended soon."""
-        cdef uint32_t index
-        for index in range(self.shared.thread_count):
-            store_u32(&self.threads[index].sweep, 1)
-            thread_wake(&self.threads[index])
 
     def retire(self, item) -> None:
         """Keeps a replaced object until no thread can be using it."""

@@ -3,4 +3,3 @@
 from amphorad.proxy.engine.runtime cimport Session
 
 cdef void exchange_accept(Session *session) noexcept nogil
-cdef void exchange_expire(Session *session) noexcept nogil

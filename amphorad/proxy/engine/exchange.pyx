@@ -19,9 +19,7 @@ from amphorad.proxy.engine.runtime cimport (
     AT_EOF, CONNECTING, EXCHANGE, FAILED, HANDSHAKING, HEAD_TIMED, HEADROOM, LINGERING, PEER_CLOSED, READABLE, REQUEST_DONE,
     REQUEST_HEAD, RESPONSE_DONE, RESPONSE_STARTED, WAITING, WRITABLE, Conn, ListenerConfig, MemberConn, Thread, load_config,
 )
-from amphorad.proxy.engine.session cimport (
-    session_close, session_connect, session_free, session_leave_member, session_retry,
-)
+from amphorad.proxy.engine.session cimport session_close, session_connect, session_free, session_retry
 from amphorad.proxy.engine.traffic_log cimport log_begin
 
 cdef enum:
@@ -64,19 +62,6 @@ cdef void step(Session *session) noexcept nogil:
             return
         else:
             return
-
-
-cdef void exchange_expire(Session *session) noexcept nogil:
-    """Ends what runs because the time to drain is over. A client that has nothing of its answer yet is told so."""
-    if session.phase == REQUEST_HEAD or session.phase == LINGERING:
-        session_close(session)
-    elif session.flags & RESPONSE_STARTED:
-        abort(session, c'K', c'D')
-    else:
-        drop_member(session)
-        session_leave_member(session)  # before it is counted: the member is not to blame
-        if answer(session, 503, c'K', c'H') == GO_ON:
-            step(session)
 
 
 cdef void linger(Session *session) noexcept nogil:

@@ -10,12 +10,11 @@ from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy, memset
 
-from amphorad.proxy.engine.exchange cimport exchange_accept, exchange_expire
+from amphorad.proxy.engine.exchange cimport exchange_accept
 from amphorad.proxy.engine.member_conn cimport member_conns_close_idle
 from amphorad.proxy.engine.memory cimport blocks_release, pipes_release, timers_advance, timers_wait_ms
 from amphorad.proxy.engine.outcome cimport HTTP_CLIENT
-from amphorad.proxy.engine.rate_limit cimport rate_admits
-from amphorad.proxy.engine.relay cimport TCP_CLIENT, relay_accept, relay_expire, relay_refuse
+from amphorad.proxy.engine.relay cimport TCP_CLIENT, relay_accept
 from amphorad.proxy.engine.runtime cimport (
     COMPOSE_BYTES, DEAD, FAILED, HEADROOM, INBOX_PLACES, MAX_BINDS, PEER_CLOSED, QUEUED, READABLE, REQUEST_HEAD,
     SCRATCH_BYTES, WRITABLE, Conn, ConnKind, Handover, ListenerBind, ListenerConfig, Member, MemberConn, Session,
@@ -35,9 +34,6 @@ from amphorad.proxy.tls.transport cimport tls_accept
 from amphorad.proxy.wire.log_line cimport LogClock
 from amphorad.proxy.wire.regex cimport regex_scratch_release
 
-cdef extern from "<sys/random.h>" nogil:
-    ssize_t getrandom(void *buffer, size_t length, unsigned int flags)
-
 cdef enum:
     EVENTS = 256
     ACCEPTS = 64                # of one listener in a row
@@ -55,8 +51,6 @@ cdef int thread_open(Thread *thread, Shared *shared, unsigned int index) noexcep
     thread.shared = shared
     thread.index = index
     thread.epoch_us = now_us()
-    if getrandom(&thread.random, 8, 0) != 8:
-        thread.random = thread.epoch_us + index
     thread.now_us = thread.epoch_us
     thread.timer_tick = 1
     thread.epoll_fd = epoll_create1(EPOLL_CLOEXEC)
@@ -229,8 +223,7 @@ cdef int speaks_otherwise(Session *session) noexcept nogil:
 
 
 cdef void sweep(Thread *thread) noexcept nogil:
-    """Closes what should not be kept: idle clients of a removed listener (at the end: all), idle connections to removed
-    members, and sessions whose listener or member has drained for as long as it may."""
+    """Closes what should not be kept: idle clients of a removed listener (at the end: all), idle connections to removed members."""
     cdef Session *session = thread.sessions
     cdef Session *following
     cdef Member **dropped
@@ -242,12 +235,6 @@ cdef void sweep(Thread *thread) noexcept nogil:
         if (session.phase == REQUEST_HEAD and session.pending == NULL and session.client.out == NULL
                 and (peek_u32(&thread.shared.stopping) or peek_u32(&session.listener.removed) or speaks_otherwise(session))):
             session_close(session)
-        elif (peek_u32(&session.listener.expired)
-                or session.member != NULL and peek_u32(&session.member.expired)):
-            if session.client.kind == &TCP_CLIENT:
-                relay_expire(session)
-            else:
-                exchange_expire(session)
         session = following
     while dropped != NULL and dropped[0] != NULL:
         member_conns_close_idle(thread, dropped[0])
@@ -340,10 +327,6 @@ cdef void begin(Thread *thread, const Handover *arrival) noexcept nogil:
     session.client_port = arrival.client_port
     session.bind = arrival.bind
     session.port = listener.binds[arrival.bind].port
-    if (config.limits != NULL and not config.is_http
-            and not rate_admits(config.limits, session.address, session.address_length, thread.now_us)):
-        relay_refuse(session)
-        return
     if config.tls != NULL and tls_accept(&session.client, config.tls) != 0:
         session_close(session)
         return

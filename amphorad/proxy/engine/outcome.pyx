@@ -138,7 +138,7 @@ cdef int answer(Session *session, uint16_t status, char cause, char stage) noexc
         listener_row(session).counters[C_REQUEST_ERRORS] += 1
     elif status == 502 or status == 504:
         count_event(session, C_RESPONSE_ERRORS)
-    elif status == 403 or status == 429:
+    elif status == 403:
         count_event(session, C_DENIED)
     session.status = status
     session.cause = cause

@@ -7,7 +7,6 @@ from amphorad.proxy.wire.http1 cimport Head
 
 cdef enum:
     PERSISTENCE_LINES = 768     # room for what `persistence_response` writes
-    ATTRIBUTES_LIMIT = 64
     COOKIE_LIMIT = 512          # longest cookie name and value together
 
 # For a request whose head is at `data`: sets `session.wanted`, and takes our own cookie out of the head.

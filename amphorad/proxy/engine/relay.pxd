@@ -7,5 +7,3 @@ cdef ConnKind TCP_MEMBER
 
 cdef void relay_accept(Session *session) noexcept nogil
 cdef void relay_start(Session *session) noexcept nogil
-cdef void relay_refuse(Session *session) noexcept nogil
-cdef void relay_expire(Session *session) noexcept nogil

@@ -8,7 +8,7 @@ instead, and goes back to copying when the reads become short.
 
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
-from amphorad.proxy.engine.board cimport C_CLIENT_ABORTS, C_DENIED, C_MEMBER_ABORTS
+from amphorad.proxy.engine.board cimport C_CLIENT_ABORTS, C_MEMBER_ABORTS
 from amphorad.proxy.engine.conn cimport (
     BROKEN, END_OF_STREAM, WOULD_BLOCK, conn_finish, conn_flush, conn_queue, conn_receive, conn_splice, conn_write,
 )
@@ -50,23 +50,6 @@ cdef void relay_accept(Session *session) noexcept nogil:
     proceed(session, session_connect(session, &TCP_MEMBER, 0))
 
 
-cdef void relay_refuse(Session *session) noexcept nogil:
-    """Ends a session that a rate limit does not admit, before anything else was done for it."""
-    session.start_us = session.client.thread.now_us
-    session.cause = c'P'
-    session.stage = c'R'
-    count_event(session, C_DENIED)
-    log_begin(session, load_config(&session.listener.config), NULL, 0)
-    end(session)
-
-
-cdef void relay_expire(Session *session) noexcept nogil:
-    """Ends a session because the time to drain is over."""
-    session.cause = c'K'
-    session.stage = c'D' if session.phase == TUNNEL else c'C'
-    end(session)
-
-
 cdef void proceed(Session *session, int outcome) noexcept nogil:
     if outcome == ATTEMPT_STARTED:
         session.phase = CONNECTING
@@ -87,8 +70,6 @@ cdef void relay_start(Session *session) noexcept nogil:
     cdef PoolView *view = load_view(&session.pool.view)
     if view != NULL:
         session.timeout_member_ms = view.timeout_member_ms
-        if view.timeout_tunnel_ms:
-            session.timeout_member_ms = session.timeout_client_ms = view.timeout_tunnel_ms
     if session.flags & TO_REMEMBER:
         persistence_store(session)
     session.phase = TUNNEL

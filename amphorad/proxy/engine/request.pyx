@@ -16,14 +16,12 @@ from amphorad.proxy.engine.conn cimport (
 )
 from amphorad.proxy.engine.memory cimport block_data, block_give, block_take, timer_set
 from amphorad.proxy.engine.persistence cimport persistence_request, persistence_store
-from amphorad.proxy.engine.rate_limit cimport rate_admits
-from amphorad.proxy.engine.trace cimport trace_is_given, trace_write
 from amphorad.proxy.engine.outcome cimport (
     GO_ON, HTTP_MEMBER, STOP, abort, answer, connect_outcome, drop_member, redirect,
 )
 from amphorad.proxy.engine.runtime cimport (
     AT_EOF, BOUND_CONNECTION, CLIENT_CLOSES, CONNECTING, EXCHANGE, HEAD_BYTES, HEAD_TIMED, HEADROOM,
-    INSERT_CLIENT_ADDRESS, INSERT_DESTINATION_PORT, INSERT_HOST, INSERT_TLS, INSERT_TRACE, KEEP_CLIENT,
+    INSERT_DESTINATION_PORT, INSERT_TLS, KEEP_CLIENT,
     MEMBER_STOPPED_READING, NO_PERSISTENCE, OFFERED_UPGRADE, PERSISTED, READABLE, REGISTERED, REPLAYABLE, REQUEST_DONE, SCRATCH_BYTES,
     SOURCE_PERSISTENCE, TO_REMEMBER,
     WRITABLE, Block,
@@ -44,7 +42,7 @@ from amphorad.proxy.wire.matcher cimport ACTION_POOL, ACTION_REJECT, Policy, fin
 
 cdef enum:
     HEAD_LIMIT_BYTES = 15360    # HAProxy: tune.bufsize less tune.maxrewrite
-    EXTRA_BYTES = 6656          # inserted lines, up to four long facts about a certificate among them; the tables refuse configurations that need more
+    EXTRA_BYTES = 6144          # inserted lines, up to four long facts about a certificate among them; the tables refuse configurations that need more
     HOST_LIMIT = 255
     NEVER_MS = 0x0fffffffffffffff
 
@@ -187,9 +185,6 @@ cdef int begin(Session *session, uint8_t *data, uint32_t length) noexcept nogil:
     if not config.is_http:  # it was when this connection began
         session.flags &= ~<unsigned int>KEEP_CLIENT
         return answer(session, 503, c'S', c'C')
-    if (config.limits != NULL
-            and not rate_admits(config.limits, session.address, session.address_length, thread.now_us)):
-        return answer(session, 429, c'P', c'R')
     if config.policies != NULL:
         policy = find_policy(config.policies, data, head, &thread.regex_scratch)
         if policy != NULL:
@@ -320,33 +315,17 @@ cdef uint32_t insert_lines(Session *session, PoolView *view, const uint8_t *data
     cdef Field *field
     for index in range(view.insertion_count):
         insertion = &view.insertions[index]
-        if insertion.value == INSERT_TRACE and trace_is_given(data, head):
-            continue
         for field_index in range(head.field_count):
             field = &head.fields[field_index]
             if (field.name_length == insertion.name_length
                     and memcmp(data + field.name, insertion.name, insertion.name_length) == 0):
                 field.drop = 1
-        if insertion.value == INSERT_HOST and (head.host == 0 or head.fields[head.host - 1].value_length > HOST_LIMIT):
-            continue
         memcpy(out + used, insertion.line, insertion.line_length)
         used += insertion.line_length
         if insertion.value == INSERT_DESTINATION_PORT:
             used += <uint32_t>snprintf(
                 <char *>out + used, 16, b"%u\r\n", <unsigned int>session.port
             )
-        elif insertion.value == INSERT_CLIENT_ADDRESS:
-            used += address_text(session, out + used)
-            memcpy(out + used, b"\r\n", 2)
-            used += 2
-        elif insertion.value == INSERT_HOST:
-            field = &head.fields[head.host - 1]
-            memcpy(out + used, data + field.value, field.value_length)
-            used += field.value_length
-            memcpy(out + used, b"\r\n", 2)
-            used += 2
-        elif insertion.value == INSERT_TRACE:
-            used += trace_write(&session.client.thread.random, out + used)
         elif insertion.value >= INSERT_TLS:
             used += tls_fact(&session.client, insertion.value - INSERT_TLS, out + used)
             memcpy(out + used, b"\r\n", 2)
@@ -376,7 +355,7 @@ cdef int compose(Session *session, PoolView *view, const uint8_t *data, Head *he
                  uint32_t body_length) noexcept nogil:
     """The request as the member gets it, with the body bytes at hand, in `session.request`."""
     cdef Thread *thread = session.client.thread
-    cdef uint8_t[6656] extra
+    cdef uint8_t[6144] extra
     cdef uint32_t extra_length = insert_lines(session, view, data, head, extra)
     cdef Block *block = block_take(thread, head.length + extra_length + body_length + 16)
     cdef int64_t written

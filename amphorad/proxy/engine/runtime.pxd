@@ -27,7 +27,6 @@ from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 from amphorad.algorithms.picker cimport Picker
 from amphorad.proxy.engine.board cimport Row, Slot
-from amphorad.proxy.engine.rate_limit cimport RateLimits
 from amphorad.proxy.engine.stick_table cimport StickTable
 from amphorad.proxy.engine.system cimport iovec, sockaddr_storage
 from amphorad.proxy.wire.http1 cimport ChunkDecoder, Head
@@ -230,7 +229,6 @@ cdef struct Listener:
     ListenerBind binds[32]
     uint32_t paused             # connections wait in the kernel's queue
     uint32_t removed
-    uint32_t expired            # removed, and its time to drain is over: its sessions are ended
 
 cdef struct ListenerConfig:
     uint8_t is_http
@@ -241,7 +239,6 @@ cdef struct ListenerConfig:
     Pool **policy_pools         # what `Policy.pool` counts in
     LogFormat *log_format       # NULL: not logged
     uint32_t minimum_body_rate  # bytes per second, 0 = no minimum
-    RateLimits *limits          # of requests, or connections on a TCP listener; NULL: none
     const char *name
     uint32_t name_length
     void *tls                   # SSL_CTX of the default certificate; NULL: plain
@@ -257,9 +254,6 @@ cdef struct Pool:
 cdef enum:                      # Insertion.value
     INSERT_TEXT = 0
     INSERT_DESTINATION_PORT
-    INSERT_CLIENT_ADDRESS
-    INSERT_HOST                 # as the client sent it; none if it sent none
-    INSERT_TRACE                # a W3C traceparent, unless there is a good one
     INSERT_TLS                  # the first of the facts about the client's certificate, see `proxy/tls/facts.pxd`
 
 cdef struct Insertion:
@@ -296,7 +290,6 @@ cdef struct PoolView:
     uint8_t redispatch
     uint32_t timeout_connect_ms
     uint32_t timeout_member_ms
-    uint32_t timeout_tunnel_ms  # instead of both timeouts once bytes are opaque; 0: none
     uint32_t insertion_count
     Insertion *insertions
     const char *name
@@ -310,8 +303,6 @@ cdef struct PoolView:
     uint32_t cookie_mask
     const char *cookie_name
     uint32_t cookie_name_length
-    const char *cookie_attributes   # `; HttpOnly` and so on
-    uint32_t cookie_attributes_length
     void *tls                   # SSL_CTX towards the members; NULL: plain
     uint8_t tls_sends_sni       # the name that the client asked for
 
@@ -326,7 +317,6 @@ cdef struct Member:
     uint32_t removed
     uint32_t usable
     uint32_t sticks             # usable for the clients that are its own, also while it drains
-    uint32_t expired            # its time to drain is over: sessions on it are ended
     const char *name
     uint32_t name_length
 
@@ -387,7 +377,6 @@ cdef struct Thread:
     iovec *log_vectors
     void *log_clock
     int64_t wall_s              # wall clock at the begin of the pass, when something is logged
-    uint64_t random             # state of the generator of trace ids
     RegexScratch *regex_scratch # NULL until an L7 rule searches
 
 cdef struct Handover:
