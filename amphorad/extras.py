@@ -17,7 +17,7 @@ __all__ = ["FIELDS", "Extra", "Extras"]
 
 @dataclass(frozen=True, slots=True)
 class Extra:
-    """How one option is read. Numbers are limited to `least`..`most`."""
+    """How one option is read. Numbers are limited to `least`..`most`, texts to `choices`."""
 
     name: str
     kind: type
@@ -26,6 +26,7 @@ class Extra:
     help: str
     least: float
     most: float
+    choices: tuple[str, ...] = ()
 
     @property
     def flag(self) -> str:
@@ -44,6 +45,10 @@ class Extra:
                 case "false" | "0" | "off" | "no":
                     return False
             raise ValueError("neither true nor false")
+        if self.kind is str:
+            if text not in self.choices:
+                raise ValueError(f"not one of {', '.join(filter(None, self.choices))}")
+            return text
         try:
             number = self.kind(text)
         except ValueError:
@@ -53,8 +58,16 @@ class Extra:
         return number
 
 
-def _option(default: Any, text: str, metavar: str = "N", least: float = 0, most: float = 86400) -> Any:
-    return dataclasses.field(default=default, metadata={"help": text, "metavar": metavar, "least": least, "most": most})
+def _option(
+    default: Any,
+    text: str,
+    metavar: str = "N",
+    least: float = 0,
+    most: float = 86400,
+    choices: tuple[str, ...] = (),
+) -> Any:
+    metadata = {"help": text, "metavar": metavar, "least": least, "most": most, "choices": choices}
+    return dataclasses.field(default=default, metadata=metadata)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,6 +92,42 @@ class Extras:
         "a member that comes back gets its full weight only after this time, growing from a tenth; 0: at once",
         "SECONDS",
     )
+
+    rate_limit: float = _option(
+        0.0,
+        "requests (on a TCP listener connections) per second that each listener takes; more are answered 429, or closed;"
+        " 0: no limit",
+        most=1e7,
+    )
+    rate_limit_source: float = _option(
+        0.0, "the same of each client address, of each /64 with IPv6; 0: no limit", most=1e7
+    )
+    rate_limit_burst: int = _option(
+        0, "how many may come at once within a limit; 0: as many as in a second", most=1_000_000
+    )
+    secure_cookies: bool = _option(False, "the persistence cookie is Secure on a TLS listener")
+    http_only_cookies: bool = _option(False, "the persistence cookie is HttpOnly")
+    same_site_cookies: str = _option(
+        "", "SameSite of the persistence cookie: Lax, Strict or None", "POLICY", choices=("", "Lax", "Strict", "None")
+    )
+    timeout_tunnel: float = _option(
+        0.0,
+        "how long a TCP session or an upgraded connection may be idle, in place of the timeouts of client and member;"
+        " 0: those",
+        "SECONDS",
+    )
+    drain_time: float = _option(
+        0.0,
+        "how long sessions may stay at a listener or member that was removed, disabled, or has got weight 0; 0: as long"
+        " as they like",
+        "SECONDS",
+    )
+    x_real_ip: bool = _option(False, "requests to members get X-Real-IP, the client's address")
+    x_forwarded_host: bool = _option(False, "requests to members get X-Forwarded-Host, what the client asked for")
+    traceparent: bool = _option(
+        False, "requests to members get a traceparent (W3C Trace Context) if the client has sent none"
+    )
+    traffic_log_json: bool = _option(False, "lines of the traffic log are JSON objects with the same values, by name")
 
     def encode(self) -> str:
         return msgspec.json.encode(self).decode()

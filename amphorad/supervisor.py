@@ -573,8 +573,8 @@ class Supervisor:
         self._alarms.append(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}")
 
     def _on_transition(self, transition: Transition) -> None:
-        for line in transition.lines:
-            log.warning("%s", line)
+        for line in transition.lines:  # the data plane has sent them to the log targets of the configuration
+            log.info("%s", line)
         self._keep_transition(transition)
 
     def _keep_transition(self, transition: Transition) -> None:

@@ -238,7 +238,9 @@ def _add_extras(parser: argparse.ArgumentParser) -> None:
         if extra.kind is bool:
             group.add_argument(extra.flag, action="store_true", help=extra.help)
             continue
-        default = f"{extra.default:g}" if isinstance(extra.default, float) else str(extra.default)
+        default = f"{extra.default:g}" if isinstance(extra.default, float) else str(extra.default or "none of these")
+        if extra.kind is int:
+            default = str(extra.default)
         group.add_argument(
             extra.flag,
             type=_extra_value(extra),

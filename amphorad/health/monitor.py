@@ -34,7 +34,7 @@ log = logging.getLogger(__name__)
 
 HISTORY: Final = 16
 NUDGE_GAP_S: Final = 0.2
-"""A nudge does nothing when the last check began less than this ago."""
+"""A nudge is put off until the last check began this long ago."""
 SLACK_S: Final = 0.008
 
 
@@ -264,12 +264,15 @@ class MonitorSet:
     # --- life ---
 
     def nudge(self, key: MemberKey) -> bool:
-        """Checks a member at once, beside its usual times. False: it is not checked, or was just now."""
+        """Checks a member at once, beside its usual times; at most every NUDGE_GAP_S. False: it is not checked, or is
+        being checked or about to be."""
         monitor = self._monitors.get(key)
-        now = self._clock()
-        if monitor is None or monitor.attempt is not None or now - monitor.started_at < NUDGE_GAP_S:
+        if monitor is None or monitor.attempt is not None:
             return False
-        self._agenda.set(monitor, now)
+        when = max(self._clock(), monitor.started_at + NUDGE_GAP_S)
+        if monitor.due_at <= when:
+            return False
+        self._agenda.set(monitor, when)
         self._arm()
         return True
 
@@ -383,6 +386,7 @@ class MonitorSet:
             reason=reason,
             count=self._counts[PoolKey(*key[:2])].snapshot(),
             sessions=self._sessions(key) if self._sessions is not None and not up else 0,
+            backup=self._members[key].backup,
         )
         self._report(key, verdict)
 

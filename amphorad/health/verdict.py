@@ -89,6 +89,7 @@ class Verdict:
         result: the check that decided, or None when something else did (`reason`).
         count: what is left of the pool.
         sessions: at the member at this moment.
+        backup: the member is a backup.
     """
 
     key: MemberKey
@@ -97,12 +98,14 @@ class Verdict:
     count: PoolCount
     sessions: int = 0
     reason: str = ""
+    backup: bool = False
 
     @property
     def log_line(self) -> str:
         """The line that HAProxy writes (Octavia contract section 4.11). Queues do not exist here, hence the zeros."""
         key = self.key
-        line = f"Server {key.pool_id}:{key.listener_id}/{key.member_id} is {'UP' if self.up else 'DOWN'}"
+        line = "Backup Server" if self.backup else "Server"
+        line += f" {key.pool_id}:{key.listener_id}/{key.member_id} is {'UP' if self.up else 'DOWN'}"
         if self.result is None:
             return f"{line}, {self.reason}"
         active, backup = self.count

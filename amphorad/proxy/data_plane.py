@@ -8,16 +8,18 @@ longer wanted is kept until the last session has let go of it.
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import socket
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from amphorad.board import Board, BoardFull, Kind, LastCheck
+from amphorad.board import Board, BoardFull, Kind, LastCheck, MemberState
 from amphorad.errors import ConfigError
 from amphorad.extras import Extras
-from amphorad.model import Algorithm, AppCookie, HttpCookie, L7RuleType, Mode, ProxyProtocol, ReusePolicy, SourceIp
+from amphorad.model import Algorithm, AppCookie, HttpCookie, Mode, ProxyProtocol, ReusePolicy, SourceIp
+from amphorad.proxy.admin_log import AdminLog
 from amphorad.proxy.engine.engine import (
     APP_COOKIE,
     COOKIE_LIMIT_BYTES,
@@ -31,6 +33,7 @@ from amphorad.proxy.engine.engine import (
     View,
 )
 from amphorad.proxy.engine.stick_table import Table, table_bytes
+from amphorad.proxy.json_log import JSON_LINE_LIMIT, as_json
 from amphorad.proxy.listener_tls import build_context, expiry_alarms, files_of
 from amphorad.proxy.log_format import FACILITIES, LogFormatError, parse
 from amphorad.proxy.member_states import STICKS, USABLE, MemberStates
@@ -51,17 +54,20 @@ if TYPE_CHECKING:
 __all__ = ["DataPlane", "Settings"]
 
 PoolKey = tuple[str, str]
+_Policies = tuple[tuple["L7Policy", ...], bool]  # what a program is made of, see `compile_policies`
 MemberKey = tuple[str, str, str, str, int]  # listener, pool, member, address, port
 
 INSERTION_LIMIT_BYTES = 1536  # what the engine's buffer for inserted lines has room for, less X-Forwarded-For and Host
 WEIGHT_LIMIT = 256
+RATED_SOURCES = 98304  # client addresses that the limit of single sources remembers, in 2 MiB
 BIND_LIMIT = 32  # MAX_BINDS in engine/runtime.pxd
 TICKET_KEY_S = 3600.0  # a ticket is good for two hours, and three keys are accepted
 HANDSHAKE_ALARM_INTERVAL_S = 60.0
 OVERRUN_ALARM_INTERVAL_S = 60.0  # at most one alarm of a rule in that time
 _REUSE = {ReusePolicy.NEVER: 0, ReusePolicy.SAFE: 1, ReusePolicy.RETRY: 2}
 _PROXY_VERSIONS = {None: 0, ProxyProtocol.V1: 1, ProxyProtocol.V2: 2}
-_CERTIFICATE_RULES = {L7RuleType.SSL_CONN_HAS_CERT, L7RuleType.SSL_VERIFY_RESULT, L7RuleType.SSL_DN_FIELD}
+_DRAINING = (MemberState.DRAIN, MemberState.MAINT)
+LINE_LIMIT = 1025  # of the traffic log, as HAProxy's
 _LOG_TAG = b"haproxy"  # log pipelines of Octavia deployments select on it (Octavia contract section 4.13)
 
 
@@ -136,6 +142,9 @@ class DataPlane:
     Args:
         board: where counters and state live; it must have rows for `threads`, and be open until `stop` has returned.
         threads: engine threads, 1 to 64.
+
+    Attributes:
+        admin_log: to the log targets of the configuration.
     """
 
     def __init__(self, board: Board, *, threads: int, settings: Settings) -> None:
@@ -151,6 +160,7 @@ class DataPlane:
             idle_lifetime_s=settings.idle_lifetime_s,
             linger_s=settings.linger_s,
             splice_after=settings.splice_after,
+            rated_sources=RATED_SOURCES if settings.extras.rate_limit_source else 0,
         )
         self._load_balancer: LoadBalancer | None = None
         self.tables = TableSpace(board.memory, board.tables_at, Table, table_bytes)
@@ -162,14 +172,16 @@ class DataPlane:
         self._states = MemberStates(settings.extras, _health_on(board))
         self._seen_member_failures = 0
         self._ejections: list[Ejection] = []
+        self._draining: dict[ListenerRuntime | MemberRuntime, float] = {}  # since when
         self._failing: list[MemberId] = []
         self._leaving: list[_Departure | PoolRuntime | MemberRuntime] = []
         self._programs: dict[str, LogProgram] = {}
         self._log_socket = _TrafficLogSocket()
+        self.admin_log = AdminLog()
         self._alarms: list[str] = []
         self._seen_accept_failures = 0
         self._seen_log_drops = 0
-        self._policies: dict[str, tuple[tuple[L7Policy, ...], PolicyProgram]] = {}
+        self._policies: dict[str, tuple[_Policies, PolicyProgram]] = {}
         self._overruns: dict[tuple[str, str], _Overruns] = {}
         self._tls: dict[str, _Tls] = {}
         self._tickets_at = time.monotonic()
@@ -210,6 +222,10 @@ class DataPlane:
             raise ConfigError(str(error)) from error
         log_socket, replaced_log_socket = self._log_socket.use(log_path)
         self._engine.set_log_socket(log_socket)
+        # With `no log` HAProxy tells nobody of members; here the administrator's target, the one with a severity, still hears.
+        logs = any(listener.log_format is not None for listener in load_balancer.listeners)
+        targets = [target for target in load_balancer.log_targets if logs or target.minimum_severity is not None]
+        self.admin_log.use(targets, self._settings.log_socket)
         self._engine.retire(replaced_log_socket)
         self._engine.set_session_limit(load_balancer.connection_limit)
         self._publish(load_balancer, prepared, sockets)
@@ -266,6 +282,7 @@ class DataPlane:
         for listener_id in departing:
             listener = self._listeners[listener_id]
             listener.remove()
+            self._note_draining(listener)
             pools = [runtime for key, runtime in self._pools.items() if key[0] == listener_id]
             members = [runtime for key, runtime in self._members.items() if key[0] == listener_id]
             self._engine.retire(_Departure(listener, pools, members))
@@ -281,6 +298,7 @@ class DataPlane:
             pool.publish(None)
         for member in members:
             member.remove()
+            self._note_draining(member)
         self._engine.sweep(members)
         for runtime in (*pools, *members):
             self._engine.retire(runtime)
@@ -359,7 +377,7 @@ class DataPlane:
     def _publish_states(self, listener_id: str, pool: Pool) -> None:
         runtime = self._pools[listener_id, pool.id]
         replaced = runtime.view
-        runtime.publish(self._view(listener_id, pool, runtime, self._members))
+        runtime.publish(self._view(listener_id, pool, runtime, self._members, is_tls=listener_id in self._tls))
         self._show_states(listener_id, pool, self._members)
         self._engine.retire(replaced)
 
@@ -372,7 +390,13 @@ class DataPlane:
         raise KeyError((listener_id, pool_id))
 
     def _view(
-        self, listener_id: str, pool: Pool, runtime: PoolRuntime, members: dict[MemberKey, MemberRuntime]
+        self,
+        listener_id: str,
+        pool: Pool,
+        runtime: PoolRuntime,
+        members: dict[MemberKey, MemberRuntime],
+        *,
+        is_tls: bool,
     ) -> View:
         """The pool as the engine sees it now."""
         key = (listener_id, pool.id)
@@ -389,7 +413,7 @@ class DataPlane:
             reuse=_REUSE[self._reuse(pool)],
             proxy_protocol=_PROXY_VERSIONS[pool.proxy_protocol],
             forwarded_for=pool.forwarded_for,
-            insertions=_insertions(pool),
+            insertions=_insertions(pool, self._settings.extras),
             retries=self._retries,
             redispatch=self._redispatch,
             timeout_connect_ms=_milliseconds(pool.timeout_connect_s),
@@ -399,7 +423,8 @@ class DataPlane:
         match pool.persistence:
             case HttpCookie(name=name):
                 cookies = [(member.cookie or "").encode() for member in pool.members]
-                view.add_persistence(HTTP_COOKIE, name.encode(), None, cookies, sticks)
+                attributes = _cookie_attributes(self._settings.extras, is_tls=is_tls)
+                view.add_persistence(HTTP_COOKIE, name.encode(), None, cookies, sticks, attributes)
             case AppCookie(name=name):
                 table = self.tables.claim(key, _shape(pool.persistence))
                 view.add_persistence(APP_COOKIE, name.encode(), table, [b""] * len(sticks), sticks)
@@ -414,6 +439,7 @@ class DataPlane:
             state = self._states.state((listener_id, pool.id), member)
             runtime = members[listener_id, pool.id, member.id, member.address, member.port]
             runtime.show(state, member.weight, state in USABLE, state in STICKS)
+            self._note_draining(runtime, draining=state in _DRAINING)
             if not _is_checked(member):
                 self._board.show_check(runtime.slot_number, None)
 
@@ -438,8 +464,11 @@ class DataPlane:
             segments = parse(listener.log_format)
         except LogFormatError as error:
             raise ConfigError(f"listener {listener.id}: {error}") from error
+        room = LINE_LIMIT
+        if self._settings.extras.traffic_log_json:
+            segments, room = as_json(segments), JSON_LINE_LIMIT
         return LogProgram(
-            segments, facility=facility, tag=_LOG_TAG, pid=os.getpid(), host=socket.gethostname().encode()
+            segments, facility=facility, tag=_LOG_TAG, pid=os.getpid(), host=socket.gethostname().encode(), room=room
         )
 
     # --- L7 policies ---
@@ -447,7 +476,7 @@ class DataPlane:
     def _policy_program(self, listener: Listener) -> PolicyProgram | None:
         """The one in force when the listener's policies have not changed: nothing is compiled again, counts go on."""
         known = self._policies.get(listener.id)
-        if known is not None and known[0] == listener.policies:
+        if known is not None and known[0] == _policies_of(listener):
             return known[1]
         return compile_policies(listener)
 
@@ -482,12 +511,16 @@ class DataPlane:
             for item in gone:
                 if isinstance(item, _Departure):
                     self._drop(item.pools, item.members)
+                    self._draining.pop(item.listener, None)
+                elif isinstance(item, MemberRuntime):
+                    self._draining.pop(item, None)
             self._release_unused_slots()
         if gone or lets_go_of_tables:
             self._release_unused_tables()
         for member in self._members.values():
             member.count_idle()
         self._watch_members(now)
+        self._watch_draining(now)
         self._watch(now)
 
     def _watch_members(self, now: float) -> None:
@@ -520,6 +553,21 @@ class DataPlane:
                     if identity[:3] == ejection.member:
                         runtime.forgive()
         return changed
+
+    def _watch_draining(self, now: float) -> None:
+        """Ends the sessions of what has been draining for too long, once."""
+        due = [runtime for runtime, since in self._draining.items() if now - since >= self._settings.extras.drain_time]
+        for runtime in due:
+            runtime.evict()
+            self._draining[runtime] = math.inf
+        if due:
+            self._engine.sweep_sessions()
+
+    def _note_draining(self, runtime: ListenerRuntime | MemberRuntime, *, draining: bool = True) -> None:
+        if not self._settings.extras.drain_time or not draining:
+            self._draining.pop(runtime, None)
+        else:
+            self._draining.setdefault(runtime, time.monotonic())
 
     def take_ejections(self) -> list[tuple[Ejection, tuple[int, int]]]:
         """Members that were ejected or have come back since the last call, and how many active and backup members their
@@ -563,6 +611,8 @@ class DataPlane:
             alarm = self._log_socket.connect()
             if alarm is not None:
                 self._alarms.append(f"{alarm} ({drops} lines dropped so far)")
+        self.admin_log.flush()
+        self._alarms += self.admin_log.alarms()
         self._watch_overruns(now)
         self._watch_tls(now)
 
@@ -599,6 +649,7 @@ class DataPlane:
         for descriptor in descriptors:
             os.close(descriptor)
         self._log_socket.close()
+        self.admin_log.close()
 
 
 @dataclass(frozen=True, slots=True)
@@ -651,7 +702,7 @@ class _Preparation:
         self.checked_ids: set[tuple[str, str, str]] = set()
         self.views: dict[PoolKey, View] = {}
         self.configs: dict[str, Config] = {}
-        self.policies: dict[str, tuple[tuple[L7Policy, ...], PolicyProgram]] = {}
+        self.policies: dict[str, tuple[_Policies, PolicyProgram]] = {}
         self.binds = {(listener.id, bind) for listener in load_balancer.listeners for bind in listener.binds}
         self._plane = plane
         missing = self.binds - set(plane._binds) - set(sockets)
@@ -680,7 +731,7 @@ class _Preparation:
             self.members[member_key] = plane._members.get(member_key) or MemberRuntime(
                 plane._engine, plane._board.claim(Kind.MEMBER, *identity), member.id, member.address, member.port
             )
-        self.views[key] = plane._view(listener.id, pool, runtime, self.members)
+        self.views[key] = plane._view(listener.id, pool, runtime, self.members, is_tls=listener.tls is not None)
 
     def _prepare_listener(self, load_balancer: LoadBalancer, listener: Listener) -> None:
         plane = self._plane
@@ -688,11 +739,12 @@ class _Preparation:
             raise ConfigError(f"listener {listener.id}: more than {BIND_LIMIT} addresses and ports")
         policies = plane._policy_program(listener)
         if policies is not None:
-            self.policies[listener.id] = (listener.policies, policies)
+            self.policies[listener.id] = (_policies_of(listener), policies)
         runtime = plane._listeners.get(listener.id)
         if runtime is None:
             runtime = ListenerRuntime(plane._engine, plane._board.claim(Kind.LISTENER, listener.id))
         self.listeners[listener.id] = runtime
+        extras = plane._settings.extras
         pool = self.pools[listener.id, listener.default_pool] if listener.default_pool is not None else None
         self.configs[listener.id] = Config(
             listener.id,
@@ -705,6 +757,11 @@ class _Preparation:
             policies=policies,
             policy_pools=[self.pools[listener.id, pool_id] for pool_id in policy_pool_ids(listener)],
             tls=self._context(listener),
+            timeout_tunnel_ms=_milliseconds(extras.timeout_tunnel) if extras.timeout_tunnel else 0,
+            rate=extras.rate_limit,
+            source_rate=extras.rate_limit_source,
+            burst=extras.rate_limit_burst,
+            hsts=_hsts_line(listener),
         )
 
     def _context(self, listener: Listener) -> ServerContext | None:
@@ -730,16 +787,24 @@ def _speaks_http(listener: Listener) -> bool:
     )
 
 
+def _policies_of(listener: Listener) -> _Policies:
+    return listener.policies, listener.redirect_plain_to_https
+
+
+def _hsts_line(listener: Listener) -> bytes | None:
+    if listener.hsts is None:
+        return None
+    if not listener.hsts.isprintable():
+        raise ConfigError(f"listener {listener.id}: the value of HSTS must be plain text", word=listener.hsts)
+    return b"strict-transport-security: %b\r\n" % listener.hsts.encode()
+
+
 def _require_listener_carried_out(listener: Listener) -> None:
-    if listener.hsts or listener.is_prometheus:
-        raise ConfigError(f"listener {listener.id}: HSTS and PROMETHEUS are not supported yet")
-    if listener.redirect_plain_to_https and listener.tls is None:
-        raise ConfigError(f"listener {listener.id}: a redirect to https needs a TLS listener")
-    rules = {rule.type for policy in listener.policies for rule in policy.rules}
-    if listener.tls is not None and rules & _CERTIFICATE_RULES:
-        raise ConfigError(f"listener {listener.id}: L7 rules about client certificates are not supported yet")
-    if listener.policies and listener.mode is not Mode.HTTP:
-        raise ConfigError(f"listener {listener.id}: L7 policies need an HTTP listener")
+    if listener.is_prometheus:
+        raise ConfigError(f"listener {listener.id}: PROMETHEUS is not supported yet")
+    needs_http = listener.policies or listener.redirect_plain_to_https or listener.hsts is not None
+    if needs_http and listener.mode is not Mode.HTTP:
+        raise ConfigError(f"listener {listener.id}: L7 policies, redirects and HSTS need an HTTP listener")
 
 
 def _require_carried_out(listener: Listener, pool: Pool) -> None:
@@ -764,10 +829,24 @@ def _require_carried_out(listener: Listener, pool: Pool) -> None:
         raise ConfigError(f"pool {pool.id}: weights are at most {WEIGHT_LIMIT}")
 
 
-def _insertions(pool: Pool) -> list[tuple[bytes, bytes | int | None]]:
+def _cookie_attributes(extras: Extras, *, is_tls: bool) -> bytes:
+    """What our own cookie gets beside its path (RFC 6265 4.1.2, and SameSite of its revision)."""
+    attributes = [
+        "; Secure" if extras.secure_cookies and is_tls else "",
+        "; HttpOnly" if extras.http_only_cookies else "",
+        f"; SameSite={extras.same_site_cookies}" if extras.same_site_cookies else "",
+    ]
+    return "".join(attributes).encode()
+
+
+def _insertions(pool: Pool, extras: Extras) -> list[tuple[bytes, bytes | int | str | None]]:
     """Header insertions as the engine carries them out; None stands for the port that the client connected to, a number
-    for a fact about its certificate."""
-    insertions: list[tuple[bytes, bytes | int | None]] = []
+    for a fact about its certificate, a text for something else about the request."""
+    insertions: list[tuple[bytes, bytes | int | str | None]] = []
+    if pool.mode is Mode.HTTP:
+        insertions += [(b"x-real-ip", "client_address")] if extras.x_real_ip else []
+        insertions += [(b"x-forwarded-host", "host")] if extras.x_forwarded_host else []
+        insertions += [(b"traceparent", "traceparent")] if extras.traceparent else []
     size = 0
     for insertion in pool.header_insertions:
         if insertion.value in CERTIFICATE_FACTS:

@@ -1,7 +1,7 @@
 """L7 policies of the model as rows of the engine's policy table (Octavia contract sections 4.7 and 4.9).
 
-The order of evaluation is by kind, as HAProxy has it whatever the order of the lines: every REJECT first, then both kinds
-of redirect, then REDIRECT_TO_POOL; inside a kind, the position.
+The order of evaluation is by kind, as HAProxy has it whatever the order of the lines: every REJECT first, then `redirect
+scheme https if !{ ssl_fc }`, then both other kinds of redirect, then REDIRECT_TO_POOL; inside a kind, the position.
 """
 
 from __future__ import annotations
@@ -26,22 +26,28 @@ _KINDS: Final = {
     L7Action.REDIRECT_PREFIX: 1,
     L7Action.REDIRECT_TO_POOL: 2,
 }
+# Every listener for TERMINATED_HTTPS has it. It is the only redirect of such a one that has no certificate at all: the
+# controller then leaves `ssl` out, and HAProxy speaks plain text on the port.
+_PLAIN_TO_HTTPS: Final = PolicyRow(
+    action=Action.REDIRECT_SCHEME,
+    rules=(RuleRow("ssl_fc", Source.TLS, Compare.EQUAL, b"", invert=True),),
+    location=b"https://",
+)
 _ACTIONS: Final = {
     L7Action.REJECT: Action.REJECT,
     L7Action.REDIRECT_TO_URL: Action.REDIRECT_URL,
     L7Action.REDIRECT_PREFIX: Action.REDIRECT_PREFIX,
     L7Action.REDIRECT_TO_POOL: Action.POOL,
 }
-# The rules about TLS look at a connection's certificate; a plain connection has none, so they have no sample there.
 _SOURCES: Final = {
     L7RuleType.HOST_NAME: Source.HOST,
     L7RuleType.PATH: Source.PATH,
     L7RuleType.FILE_TYPE: Source.PATH,
     L7RuleType.HEADER: Source.HEADER,
     L7RuleType.COOKIE: Source.COOKIE,
-    L7RuleType.SSL_CONN_HAS_CERT: Source.NOTHING,
-    L7RuleType.SSL_VERIFY_RESULT: Source.NOTHING,
-    L7RuleType.SSL_DN_FIELD: Source.NOTHING,
+    L7RuleType.SSL_CONN_HAS_CERT: Source.CERTIFICATE,
+    L7RuleType.SSL_VERIFY_RESULT: Source.VERIFY,
+    L7RuleType.SSL_DN_FIELD: Source.SUBJECT,
 }
 _COMPARES: Final = {
     L7Compare.EQUAL_TO: Compare.EQUAL,
@@ -63,12 +69,15 @@ def compile_policies(listener: Listener) -> PolicyProgram | None:
     Raises:
         ConfigError: naming the rule and the reason, for a pattern that PCRE2 refuses or a text beyond its limit.
     """
-    if not listener.policies:
+    if not listener.policies and not listener.redirect_plain_to_https:
         return None
     pools = policy_pool_ids(listener)
     in_order = sorted(listener.policies, key=lambda policy: _KINDS[policy.action])
     try:
-        return PolicyProgram([_policy_row(policy, pools) for policy in in_order])
+        rows = [_policy_row(policy, pools) for policy in in_order]
+        if listener.redirect_plain_to_https:
+            rows.insert(sum(policy.action is L7Action.REJECT for policy in in_order), _PLAIN_TO_HTTPS)
+        return PolicyProgram(rows)
     except PolicyError as error:
         where = f"listener {listener.id}" + (f", L7 rule {error.rule_id}" if error.rule_id else "")
         value = next((rule.value for policy in in_order for rule in policy.rules if rule.id == error.rule_id), None)
@@ -105,4 +114,5 @@ def _rule_row(rule: L7Rule) -> RuleRow:
         name=(rule.key or "").encode(),
         invert=rule.invert,
         fold=rule.type is L7RuleType.HOST_NAME,
+        number=int(rule.value) if rule.type is L7RuleType.SSL_VERIFY_RESULT else 0,
     )

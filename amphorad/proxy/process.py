@@ -56,6 +56,7 @@ from amphorad.model import ReusePolicy
 from amphorad.namespace_entry import enter
 from amphorad.plan import MemberKey
 from amphorad.privileges import drop_to, set_name
+from amphorad.proxy.admin_log import Severity
 from amphorad.proxy.data_plane import DataPlane, Settings
 from amphorad.proxy.peers.exchange import PeerExchange
 
@@ -238,11 +239,15 @@ class ControlLoop:
         self._keep_transition(verdict)
 
     def _keep_transition(self, verdict: Verdict) -> None:
-        """For the supervisor."""
+        """For the supervisor and the log targets."""
         pool_line = verdict.pool_log_line
         lines = (verdict.log_line,) if pool_line is None else (verdict.log_line, pool_line)
         reason = verdict.result.text if verdict.result is not None else verdict.reason
-        self._transitions.append(Transition(*verdict.key, verdict.up, time.time(), reason, lines))
+        at = time.time()
+        self._transitions.append(Transition(*verdict.key, verdict.up, at, reason, lines))
+        self._plane.admin_log.write(Severity.NOTICE if verdict.up else Severity.ALERT, verdict.log_line, at)
+        if pool_line is not None:
+            self._plane.admin_log.write(Severity.EMERG, pool_line, at)
 
     def _carry_out_verdicts(self) -> None:
         verdicts, self._verdicts = self._verdicts, {}

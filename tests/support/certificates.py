@@ -73,13 +73,20 @@ class Authority:
     def pem(self) -> bytes:
         return self.certificate.public_bytes(serialization.Encoding.PEM)
 
-    def issue(self, common_name: str, *names: str, days: int = 365, key: PrivateKey | None = None) -> Identity:
-        """A certificate for a server or a client. `days` < 0: it has expired that long ago."""
+    def issue(
+        self,
+        common_name: str,
+        *names: str,
+        days: float = 365,
+        key: PrivateKey | None = None,
+        subject: x509.Name | None = None,
+    ) -> Identity:
+        """A certificate for a server or a client. `days` < 0: it has expired that long ago; `subject` is the whole of it."""
         key = key or ec.generate_private_key(ec.SECP256R1())
         now = datetime.datetime.now(datetime.UTC)
         builder = (
             x509.CertificateBuilder()
-            .subject_name(_name(common_name))
+            .subject_name(subject or _name(common_name))
             .issuer_name(self._name)
             .public_key(key.public_key())
             .serial_number(x509.random_serial_number())

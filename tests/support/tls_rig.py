@@ -195,9 +195,16 @@ class Answer:
 
 @contextmanager
 def run_tls_rig(
-    proxy: str, rig: TlsRig, bind_options: str, *, client_ms: int = 15000, frontend: str = "", backend: str = ""
+    proxy: str,
+    rig: TlsRig,
+    bind_options: str,
+    *,
+    client_ms: int = 15000,
+    frontend: str = "",
+    backend: str = "",
+    strict: bool = False,
 ) -> Iterator[TlsRig]:
-    """Serves `rig` with "amphorad" or "haproxy" for as long as the context lasts."""
+    """Serves `rig` with "amphorad" or "haproxy" for as long as the context lasts; `strict`: amphorad reads the text as HAProxy."""
     member = EchoMember()
     text = tls_text(rig.port, member.port, bind_options, client_ms=client_ms, frontend=frontend, backend=backend)
     try:
@@ -205,7 +212,8 @@ def run_tls_rig(
             with ReferenceHAProxy(rig.directory, text):
                 yield rig
         else:
-            with Served(rig.directory, text) as rig.served:
+            more = ("--escaping", "strict") if strict else ()
+            with Served(rig.directory, text, *more) as rig.served:
                 yield rig
     finally:
         member.close()

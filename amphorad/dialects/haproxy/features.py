@@ -54,6 +54,7 @@ SUPPORTED: Final = frozenset(
         Feature.TLS_LISTENER,
         Feature.TLS_CLIENT_AUTHENTICATION,
         Feature.TLS_HEADER_INSERTION,
+        Feature.HSTS,
     }
 )
 """What the data plane carries out today. A feature is added here by the change that builds it."""

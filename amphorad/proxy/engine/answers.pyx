@@ -22,6 +22,8 @@ cdef const char *reason_of(uint16_t status) noexcept nogil:
         return b"Payload Too Large"
     if status == 414:
         return b"URI Too Long"
+    if status == 429:
+        return b"Too Many Requests"
     if status == 431:
         return b"Request Header Fields Too Large"
     if status == 501:
@@ -46,6 +48,8 @@ cdef const char *text_of(uint16_t status) noexcept nogil:
         return b"The request entity exceeds the maximum allowed."
     if status == 414:
         return b"The URI provided was too long for the server to process."
+    if status == 429:
+        return b"You have sent too many requests in a given amount of time."
     if status == 431:
         return b"Request Header Fields Too Large."
     if status == 501:
@@ -116,8 +120,8 @@ cdef uint32_t answer_write(uint16_t status, int connection, int without_body, ui
     else:
         length = snprintf(
             <char *>out, room,
-            b"HTTP/1.1 %d %s\r\ncontent-length: %d\r\ncache-control: no-cache\r\ncontent-type: text/html\r\n%s\r\n",
-            <int>status, reason, body_length, connection_line(connection),
+            b"HTTP/1.1 %d %s\r\ncontent-length: %d\r\ncache-control: no-cache\r\ncontent-type: text/html\r\n%s%s\r\n",
+            <int>status, reason, body_length, b"retry-after: 1\r\n" if status == 429 else b"", connection_line(connection),
         )
     if not without_body:
         memcpy(out + length, body, body_length)

@@ -39,6 +39,9 @@ class MemberRuntime(Runtime):
     def failures(self) -> tuple[int, int]:
         """Connections, and answers, that have failed in a row."""
 
+    def evict(self) -> None:
+        """The next sweep ends the sessions and exchanges that began before now."""
+
     def forgive(self) -> None:
         """The rows of failures begin again."""
 
@@ -54,7 +57,7 @@ class View:
         reuse: 0 never, 1 safe, 2 retry.
         proxy_protocol: version of the PROXY header to members, 0 for none.
         insertions: header names and values; None stands for the port that the client connected to,
-            a number for a fact about its certificate, see `proxy/tls/facts`.
+            a number for a fact about its certificate, see `proxy/tls/facts`; a text for `client_address`, `host` or `traceparent`.
     """
 
     def __init__(
@@ -70,7 +73,7 @@ class View:
         reuse: int,
         proxy_protocol: int,
         forwarded_for: bool,
-        insertions: list[tuple[bytes, bytes | int | None]],
+        insertions: list[tuple[bytes, bytes | int | str | None]],
         retries: int,
         redispatch: bool,
         timeout_connect_ms: int,
@@ -79,7 +82,13 @@ class View:
     @property
     def table(self) -> Table | None: ...
     def add_persistence(
-        self, kind: int, cookie_name: bytes, table: Table | None, cookies: list[bytes], sticks: list[bool]
+        self,
+        kind: int,
+        cookie_name: bytes,
+        table: Table | None,
+        cookies: list[bytes],
+        sticks: list[bool],
+        attributes: bytes = b"",
     ) -> None:
         """Before it is published: how clients stick to members.
 
@@ -89,6 +98,7 @@ class View:
             table: for SOURCE and APP_COOKIE.
             cookies: by member, the value of our own cookie, or empty.
             sticks: by member, whether it may be used for the clients that are its own.
+            attributes: that our own cookie gets beside its path.
         """
 
 class PoolRuntime(Runtime):
@@ -109,6 +119,11 @@ class Config:
         policies: L7 policies in the order of evaluation; None for none.
         policy_pools: what their pool indices count in.
         tls: None for a plain listener.
+        timeout_tunnel_ms: of both directions of a tunnel or TCP session; 0 for those of client and member.
+        rate: requests, or TCP connections, per second; 0 for no limit.
+        source_rate: the same of one client address.
+        burst: how many may come at once; 0 for one second's worth.
+        hsts: complete header line for responses of members.
     """
 
     def __init__(
@@ -124,6 +139,11 @@ class Config:
         policies: PolicyProgram | None = None,
         policy_pools: list[PoolRuntime] | None = None,
         tls: ServerContext | None = None,
+        timeout_tunnel_ms: int = 0,
+        rate: float = 0,
+        source_rate: float = 0,
+        burst: int = 0,
+        hsts: bytes | None = None,
     ) -> None: ...
 
 class ListenerRuntime(Runtime):
@@ -147,6 +167,9 @@ class ListenerRuntime(Runtime):
         """Stops accepting there. Returns the descriptor, to be closed after retirement, or -1."""
 
     def remove(self) -> None: ...
+    def evict(self) -> None:
+        """The next sweep ends every session."""
+
     @property
     def sessions(self) -> int: ...
 
@@ -171,6 +194,7 @@ class Engine:
         idle_lifetime_s: float = 10.0,
         linger_s: float = 2.0,
         splice_after: int = 4,
+        rated_sources: int = 0,
     ) -> None: ...
     def start(self) -> None: ...
     def set_session_limit(self, limit: int) -> None: ...
@@ -182,6 +206,9 @@ class Engine:
 
     def sweep(self, members: list[MemberRuntime]) -> None:
         """Idle clients of removed listeners and idle connections to these removed members are closed soon."""
+
+    def sweep_sessions(self) -> None:
+        """Sessions that an eviction ends are looked for soon."""
 
     def retire(self, item: object) -> None:
         """Keeps a replaced object until no thread can be using it."""

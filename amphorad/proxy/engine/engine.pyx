@@ -21,14 +21,15 @@ from amphorad.proxy.engine.board cimport BOARD_HEADER_BYTES, Row, Slot
 from amphorad.proxy.engine.loop cimport thread_close, thread_open, thread_run, thread_unwatch, thread_wake, thread_watch
 from amphorad.proxy.engine.member_conn cimport member_conns_close_idle
 from amphorad.proxy.engine.persistence cimport COOKIE_LIMIT
+from amphorad.proxy.engine.rate_limit cimport rate_of, source_table_free, source_table_new
 from amphorad.proxy.engine.stick_table cimport NAME_LIMIT, Table, hash_key
 from amphorad.proxy.engine.runtime cimport (
     APP_COOKIE_PERSISTENCE, HTTP_COOKIE_PERSISTENCE, NO_PLACE, SOURCE_PERSISTENCE, PersistentMember,
-    INSERT_DESTINATION_PORT, INSERT_TEXT, INSERT_TLS, MAX_BINDS, Insertion, Listener, ListenerConfig, Member, PerThread, Pool, PoolView,
+    HSTS_BYTES, INSERT_CLIENT_ADDRESS, INSERT_DESTINATION_PORT, INSERT_HOST, INSERT_TEXT, INSERT_TLS, INSERT_TRACEPARENT, MAX_BINDS, Insertion, Listener, ListenerConfig, Member, PerThread, Pool, PoolView,
     Shared, Thread,
 )
 from amphorad.proxy.engine.system cimport (
-    AF_INET, AF_INET6, close, htons, load_i64, load_u64, peek_u32, put_i32, put_i64, put_u32, sockaddr_in, sockaddr_in6,
+    AF_INET, AF_INET6, close, htons, load_i64, load_u64, now_us, peek_u32, put_i32, put_i64, put_u32, put_u64, sockaddr_in, sockaddr_in6,
     store_i32, store_u32, witness_i32,
 )
 from amphorad.proxy.tls.context cimport ServerContext
@@ -49,6 +50,9 @@ cdef extern from *:
     void store_members "amphorad_store_pointer"(Member ***place, Member **members)
 
 
+_INSERTIONS = {
+    "client_address": INSERT_CLIENT_ADDRESS, "host": INSERT_HOST, "traceparent": INSERT_TRACEPARENT,
+}
 SOURCE = SOURCE_PERSISTENCE
 APP_COOKIE = APP_COOKIE_PERSISTENCE
 HTTP_COOKIE = HTTP_COOKIE_PERSISTENCE
@@ -145,6 +149,10 @@ cdef class MemberRuntime(Runtime):
         """Connections, and answers, that have failed in a row."""
         return load_i64(&self.member.connect_failures), load_i64(&self.member.answer_failures)
 
+    def evict(self) -> None:
+        """The next sweep ends the sessions and exchanges that began before now."""
+        put_u64(&self.member.evict_before_us, now_us())
+
     def forgive(self) -> None:
         """The rows of failures begin again."""
         put_i64(&self.member.connect_failures, 0)
@@ -211,7 +219,8 @@ cdef class View:
         view.timeout_member_ms = timeout_member_ms
         self.add_insertions(insertions)
 
-    def add_persistence(self, int kind, bytes cookie_name, Table table, list cookies not None, list sticks not None) -> None:
+    def add_persistence(self, int kind, bytes cookie_name, Table table, list cookies not None, list sticks not None,
+                        bytes attributes=b"") -> None:
         """Before it is published: how clients stick to members.
 
         Args:
@@ -220,6 +229,7 @@ cdef class View:
             table: for SOURCE and APP_COOKIE.
             cookies: by member, the value of our own cookie, or empty.
             sticks: by member, whether it may be used for the clients that are its own.
+            attributes: that our own cookie gets beside its path.
         """
         cdef PoolView *view = self.view
         cdef uint32_t index
@@ -235,7 +245,9 @@ cdef class View:
         view.member_of_place = <uint32_t *>calloc(NAME_LIMIT, sizeof(uint32_t))
         if view.persistent == NULL or view.cookie_slots == NULL or view.member_of_place == NULL:
             raise MemoryError
-        self.kept += [cookie_name, cookies]
+        self.kept += [cookie_name, cookies, attributes]
+        view.cookie_attributes = attributes
+        view.cookie_attributes_length = <uint32_t>len(attributes)
         self.table = table
         names = [view.members[index].name.decode() for index in range(view.member_count)]
         for index in range(view.member_count):
@@ -271,11 +283,14 @@ cdef class View:
         view.insertions = <Insertion *>calloc(len(insertions) + 1, sizeof(Insertion))
         if view.insertions == NULL:
             raise MemoryError
-        for field, value in insertions:  # value None: the client's port of destination; a number: a fact about its certificate
+        # value None: the client's port of destination; a number: a fact about its certificate; a text: a key of _INSERTIONS
+        for field, value in insertions:
             line = field + b": " + (value + b"\r\n" if isinstance(value, bytes) else b"")
             self.kept += [field, line]
             insertion = &view.insertions[view.insertion_count]
-            if isinstance(value, int):
+            if isinstance(value, str):
+                insertion.value = <uint8_t>_INSERTIONS[value]
+            elif isinstance(value, int):
                 insertion.value = <uint8_t>(INSERT_TLS + <int>value)
             else:
                 insertion.value = INSERT_DESTINATION_PORT if value is None else INSERT_TEXT
@@ -329,7 +344,8 @@ cdef class Config:
     def __init__(
         self, str name, *, bint is_http, int64_t limit, uint32_t timeout_client_ms, PoolRuntime default_pool,
         LogProgram log_program, uint32_t minimum_body_rate, PolicyProgram policies=None, list policy_pools=None,
-        ServerContext tls=None,
+        ServerContext tls=None, uint32_t timeout_tunnel_ms=0, double rate=0, double source_rate=0, uint32_t burst=0,
+        bytes hsts=None,
     ):
         cdef uint32_t index
         cdef PoolRuntime pool
@@ -338,15 +354,25 @@ cdef class Config:
             raise MemoryError
         self.config = config
         policy_pools = policy_pools or []
-        self.kept = (name.encode(), default_pool, log_program, policies, policy_pools, tls)
+        self.kept = (name.encode(), default_pool, log_program, policies, policy_pools, tls, hsts)
         config.name = <const char *><bytes>self.kept[0]
         config.name_length = <uint32_t>len(self.kept[0])
         config.is_http = is_http
         config.limit = limit
         config.timeout_client_ms = timeout_client_ms
         config.minimum_body_rate = minimum_body_rate
+        config.timeout_tunnel_ms = timeout_tunnel_ms
+        if rate:
+            config.rate = rate_of(rate, burst or <uint32_t>max(rate, 1))
+        if source_rate:
+            config.source_rate = rate_of(source_rate, burst or <uint32_t>max(source_rate, 1))
         if tls is not None:
             config.tls = tls.context
+        if hsts is not None:
+            if len(hsts) > HSTS_BYTES:
+                raise ValueError(f"a line of Strict-Transport-Security has at most {HSTS_BYTES} bytes")
+            config.hsts = hsts
+            config.hsts_length = <uint32_t>len(hsts)
         if default_pool is not None:
             config.default_pool = default_pool.pool
         if log_program is not None:
@@ -435,6 +461,10 @@ cdef class ListenerRuntime(Runtime):
     def remove(self) -> None:
         store_u32(&self.listener.removed, 1)
 
+    def evict(self) -> None:
+        """The next sweep ends every session."""
+        put_u64(&self.listener.evict_before_us, ~<uint64_t>0)
+
     @property
     def sessions(self) -> int:
         return load_i64(&self.slot.load.in_flight)
@@ -450,6 +480,7 @@ cdef class Engine:
         idle_lifetime_s: how long an unused member connection is kept.
         linger_s: how long a client may take to close after its last answer.
         splice_after: long reads in a row after which a TCP direction is spliced; 255 never.
+        rated_sources: client addresses to remember for rate limits; 0 for none.
     """
 
     cdef Shared *shared
@@ -463,7 +494,7 @@ cdef class Engine:
 
     def __init__(
         self, memory, uint32_t thread_count, uint32_t slots, *, double idle_lifetime_s=10.0, double linger_s=2.0,
-        uint32_t splice_after=4,
+        uint32_t splice_after=4, uint32_t rated_sources=0,
     ):
         cdef uint32_t index
         self.memory = memory
@@ -478,6 +509,8 @@ cdef class Engine:
         self.shared.linger_ms = <uint32_t>(linger_s * 1000)
         self.shared.splice_after = splice_after
         self.shared.log_socket = -1
+        if rated_sources:
+            self.shared.sources = source_table_new(rated_sources)
         self.runners = []
         self.retired = []
         for index in range(thread_count):
@@ -487,6 +520,8 @@ cdef class Engine:
     def __dealloc__(self):
         free(self.listeners)
         free(self.threads)
+        if self.shared != NULL:
+            source_table_free(self.shared.sources)
         free(self.shared)
 
     cdef Slot *slot_at(self, uint32_t number) except NULL:
@@ -546,6 +581,13 @@ cdef class Engine:
         if self.dropped is not None:
             self.retire(self.dropped)
         self.dropped = dropped
+
+    def sweep_sessions(self) -> None:
+        """Sessions that an eviction ends are looked for soon."""
+        cdef uint32_t index
+        for index in range(self.shared.thread_count):
+            store_u32(&self.threads[index].sweep, 1)
+            thread_wake(&self.threads[index])
 
     def retire(self, item) -> None:
         """Keeps a replaced object until no thread can be using it."""

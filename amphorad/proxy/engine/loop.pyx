@@ -13,7 +13,7 @@ from libc.string cimport memcpy, memset
 from amphorad.proxy.engine.exchange cimport exchange_accept
 from amphorad.proxy.engine.member_conn cimport member_conns_close_idle
 from amphorad.proxy.engine.memory cimport blocks_release, pipes_release, timers_advance, timers_wait_ms
-from amphorad.proxy.engine.outcome cimport HTTP_CLIENT
+from amphorad.proxy.engine.outcome cimport HTTP_CLIENT, evict
 from amphorad.proxy.engine.relay cimport TCP_CLIENT, relay_accept
 from amphorad.proxy.engine.runtime cimport (
     COMPOSE_BYTES, DEAD, FAILED, HEADROOM, INBOX_PLACES, MAX_BINDS, PEER_CLOSED, QUEUED, READABLE, REQUEST_HEAD,
@@ -25,7 +25,7 @@ from amphorad.proxy.engine.system cimport (
     AF_INET, EAGAIN, EBADF, EFD_CLOEXEC, EFD_NONBLOCK, EINVAL, EMFILE, ENFILE, ENOBUFS, ENOMEM, EPOLL_CLOEXEC,
     EPOLL_CTL_ADD, EPOLL_CTL_DEL, EPOLLERR, EPOLLET, EPOLLEXCLUSIVE, EPOLLHUP, EPOLLIN, EPOLLOUT, EPOLLRDHUP, SOCK_CLOEXEC,
     SOCK_NONBLOCK, accept4, add_i64, bump_i32, bump_u32, close, epoll_create1, epoll_ctl, epoll_event, epoll_wait, errno,
-    eventfd, exchange_u32, iovec, load_i32, load_i64, load_u32, now_us, ntohs, peek_i32, peek_i64, peek_u32, put_u32, raise_i64,
+    eventfd, exchange_u32, iovec, load_i32, load_i64, load_u32, now_us, ntohs, peek_i32, peek_i64, peek_u32, peek_u64, put_u32, raise_i64,
     read, sockaddr, sockaddr_in, sockaddr_in6, sockaddr_storage,
     socklen_t, store_u32, store_u64, wall_us, write,
 )
@@ -223,7 +223,8 @@ cdef int speaks_otherwise(Session *session) noexcept nogil:
 
 
 cdef void sweep(Thread *thread) noexcept nogil:
-    """Closes what should not be kept: idle clients of a removed listener (at the end: all), idle connections to removed members."""
+    """Closes what should not be kept: idle clients of a removed listener (at the end: all), sessions whose time to drain is
+    over, idle connections to removed members."""
     cdef Session *session = thread.sessions
     cdef Session *following
     cdef Member **dropped
@@ -235,6 +236,9 @@ cdef void sweep(Thread *thread) noexcept nogil:
         if (session.phase == REQUEST_HEAD and session.pending == NULL and session.client.out == NULL
                 and (peek_u32(&thread.shared.stopping) or peek_u32(&session.listener.removed) or speaks_otherwise(session))):
             session_close(session)
+        elif (session.start_us < peek_u64(&session.listener.evict_before_us)
+                or session.member != NULL and session.start_us < peek_u64(&session.member.evict_before_us)):
+            evict(session)
         session = following
     while dropped != NULL and dropped[0] != NULL:
         member_conns_close_idle(thread, dropped[0])

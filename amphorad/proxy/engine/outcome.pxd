@@ -16,6 +16,7 @@ cdef int finish(Session *session) noexcept nogil
 cdef int answer(Session *session, uint16_t status, char cause, char stage) noexcept nogil
 cdef int redirect(Session *session, const Policy *policy, const uint8_t *data) noexcept nogil
 cdef int abort(Session *session, char cause, char stage) noexcept nogil
+cdef void evict(Session *session) noexcept nogil
 cdef int member_died(Session *session) noexcept nogil
 cdef int connect_outcome(Session *session, int outcome) noexcept nogil
 cdef void drop_member(Session *session) noexcept nogil

@@ -18,7 +18,7 @@ from amphorad.proxy.engine.observation cimport note_answer, note_answer_failure
 from amphorad.proxy.engine.request cimport request_send
 from amphorad.proxy.engine.runtime cimport (
     CLIENT_CLOSES, COMPOSE_BYTES, CONNECTING, EXCHANGE, FAILED, KEEP_CLIENT, LINGERING, MEMBER_KEEPS, MEMBER_STOPPED_READING, READABLE, REPLAYABLE, REQUEST_DONE,
-    REQUEST_HEAD, RESPONSE_DONE, RESPONSE_STARTED, UNCHUNK, MemberConn, Thread,
+    REQUEST_HEAD, RESPONSE_DONE, RESPONSE_STARTED, TUNNEL, UNCHUNK, MemberConn, Thread,
 )
 from amphorad.proxy.engine.session cimport (
     ATTEMPT_FAILED, ATTEMPT_REUSED, ATTEMPT_STARTED, count_event, count_out, listener_row, member_row, pool_row,
@@ -138,7 +138,7 @@ cdef int answer(Session *session, uint16_t status, char cause, char stage) noexc
         listener_row(session).counters[C_REQUEST_ERRORS] += 1
     elif status == 502 or status == 504:
         count_event(session, C_RESPONSE_ERRORS)
-    elif status == 403:
+    elif status == 403 or status == 429:
         count_event(session, C_DENIED)
     session.status = status
     session.cause = cause
@@ -209,6 +209,19 @@ cdef int abort(Session *session, char cause, char stage) noexcept nogil:
         log_end(session)
     session_close(session)
     return STOP
+
+
+cdef void evict(Session *session) noexcept nogil:
+    """Its time to drain is over: ends it wherever it is."""
+    cdef int is_tunnel = session.phase == TUNNEL
+    session.cause = c'K'
+    session.stage = c'D'
+    if is_tunnel or session.phase == LINGERING:
+        if session.log != NULL:
+            log_end(session)
+        session_close(session)
+        return
+    abort(session, c'K', c'D')
 
 
 cdef int connect_outcome(Session *session, int outcome) noexcept nogil:

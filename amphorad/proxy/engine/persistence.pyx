@@ -162,7 +162,10 @@ cdef uint32_t insert_cookie(Session *session, PoolView *view, const uint8_t *dat
         used = append_text(out, used, member.cookie, member.cookie_length)
     else:
         used = append_text(out, used, b"; Expires=Thu, 01-Jan-1970 00:00:01 GMT", 39)
-    used = append_text(out, used, b"; path=/\r\n", 10)
+    used = append_text(out, used, b"; path=/", 8)
+    if view.cookie_attributes_length:
+        used = append_text(out, used, view.cookie_attributes, view.cookie_attributes_length)
+    used = append_text(out, used, b"\r\n", 2)
     if is_cacheable(data, head, session.method):
         used = append_text(out, used, b"cache-control: private\r\n", 24)
     return used

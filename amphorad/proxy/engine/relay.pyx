@@ -8,7 +8,7 @@ instead, and goes back to copying when the reads become short.
 
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
-from amphorad.proxy.engine.board cimport C_CLIENT_ABORTS, C_MEMBER_ABORTS
+from amphorad.proxy.engine.board cimport C_CLIENT_ABORTS, C_DENIED, C_MEMBER_ABORTS
 from amphorad.proxy.engine.conn cimport (
     BROKEN, END_OF_STREAM, WOULD_BLOCK, conn_finish, conn_flush, conn_queue, conn_receive, conn_splice, conn_write,
 )
@@ -22,7 +22,7 @@ from amphorad.proxy.engine.runtime cimport (
 )
 from amphorad.proxy.engine.session cimport (
     ATTEMPT_FAILED, ATTEMPT_STARTED, count_event, count_in, count_out, session_close, session_connect, session_free,
-    session_greet, session_listens, session_retry, session_set_pool,
+    listener_row, session_greet, session_is_within_rates, session_listens, session_retry, session_set_pool,
 )
 from amphorad.proxy.engine.traffic_log cimport log_begin, log_end
 
@@ -46,6 +46,12 @@ cdef void relay_accept(Session *session) noexcept nogil:
     session.timeout_client_ms = config.timeout_client_ms
     session.start_us = session.client.thread.now_us
     log_begin(session, config, NULL, 0)
+    if not session_is_within_rates(session, config):
+        listener_row(session).counters[C_DENIED] += 1
+        session.cause = c'P'
+        session.stage = c'R'
+        end(session)
+        return
     session_set_pool(session, config.default_pool)
     proceed(session, session_connect(session, &TCP_MEMBER, 0))
 
@@ -68,8 +74,11 @@ cdef void relay_start(Session *session) noexcept nogil:
     """Both ends are there. Also the entry from HTTP after a 101; early client bytes are in `pending`."""
     cdef Thread *thread = session.client.thread
     cdef PoolView *view = load_view(&session.pool.view)
+    cdef ListenerConfig *config = load_config(&session.listener.config)
     if view != NULL:
         session.timeout_member_ms = view.timeout_member_ms
+    if config != NULL and config.timeout_tunnel_ms:
+        session.timeout_client_ms = session.timeout_member_ms = config.timeout_tunnel_ms
     if session.flags & TO_REMEMBER:
         persistence_store(session)
     session.phase = TUNNEL

@@ -21,28 +21,28 @@ from amphorad.proxy.engine.outcome cimport (
 )
 from amphorad.proxy.engine.runtime cimport (
     AT_EOF, BOUND_CONNECTION, CLIENT_CLOSES, CONNECTING, EXCHANGE, HEAD_BYTES, HEAD_TIMED, HEADROOM,
-    INSERT_DESTINATION_PORT, INSERT_TLS, KEEP_CLIENT,
+    INSERT_CLIENT_ADDRESS, INSERT_DESTINATION_PORT, INSERT_HOST, INSERT_TLS, INSERT_TRACEPARENT, KEEP_CLIENT,
     MEMBER_STOPPED_READING, NO_PERSISTENCE, OFFERED_UPGRADE, PERSISTED, READABLE, REGISTERED, REPLAYABLE, REQUEST_DONE, SCRATCH_BYTES,
     SOURCE_PERSISTENCE, TO_REMEMBER,
     WRITABLE, Block,
     Conn, Insertion, ListenerBind, ListenerConfig, Pool, PoolView, Thread, load_config, load_view,
 )
 from amphorad.proxy.engine.session cimport (
-    count_in, listener_row, member_row, pool_row, session_close, session_connect, session_greet, session_listens,
+    count_in, listener_row, member_row, pool_row, session_close, session_connect, session_greet, session_is_within_rates, session_listens,
     session_set_pool, session_take_bound,
 )
-from amphorad.proxy.engine.system cimport AF_INET6, inet_ntop
+from amphorad.proxy.engine.system cimport AF_INET6, getentropy, inet_ntop
 from amphorad.proxy.engine.traffic_log cimport log_begin
-from amphorad.proxy.tls.facts cimport tls_fact
+from amphorad.proxy.tls.facts cimport client_tls, tls_fact
 from amphorad.proxy.wire.http1 cimport (
     BINDS_AUTHENTICATION, BODY_CHUNKED, BODY_LENGTH, COMPLETE, GET, HEAD, NEED_MORE, NO_BODY, OPTIONS, TRACE, WANTS_CLOSE,
     WANTS_UPGRADE, ChunkDecoder, Field, Head, feed_chunks, parse_request, write_head,
 )
-from amphorad.proxy.wire.matcher cimport ACTION_POOL, ACTION_REJECT, Policy, find_policy
+from amphorad.proxy.wire.matcher cimport ACTION_POOL, ACTION_REJECT, ClientTls, Policy, find_policy
 
 cdef enum:
     HEAD_LIMIT_BYTES = 15360    # HAProxy: tune.bufsize less tune.maxrewrite
-    EXTRA_BYTES = 6144          # inserted lines, up to four long facts about a certificate among them; the tables refuse configurations that need more
+    EXTRA_BYTES = 8192          # inserted lines, up to four long facts about a certificate among them; the tables refuse configurations that need more
     HOST_LIMIT = 255
     NEVER_MS = 0x0fffffffffffffff
 
@@ -150,6 +150,7 @@ cdef int begin(Session *session, uint8_t *data, uint32_t length) noexcept nogil:
     cdef PoolView *view
     cdef Pool *pool = config.default_pool
     cdef const Policy *policy
+    cdef ClientTls client
     cdef int may_reuse
     cdef int outcome
     session.flags = 0
@@ -185,8 +186,13 @@ cdef int begin(Session *session, uint8_t *data, uint32_t length) noexcept nogil:
     if not config.is_http:  # it was when this connection began
         session.flags &= ~<unsigned int>KEEP_CLIENT
         return answer(session, 503, c'S', c'C')
+    if not session_is_within_rates(session, config):
+        return answer(session, 429, c'P', c'R')
     if config.policies != NULL:
-        policy = find_policy(config.policies, data, head, &thread.regex_scratch)
+        policy = find_policy(
+            config.policies, data, head,
+            client_tls(&session.client, &client) if config.policies.needs_tls else NULL, &thread.regex_scratch,
+        )
         if policy != NULL:
             if policy.action == ACTION_REJECT:
                 return answer(session, 403, c'P', c'R')
@@ -306,6 +312,36 @@ cdef uint32_t host_text(const Session *session, const uint8_t *data, const Head 
     return bind.host_length
 
 
+cdef int has_field(const uint8_t *data, const Head *head, const Insertion *insertion) noexcept nogil:
+    cdef uint32_t index
+    for index in range(head.field_count):
+        if (head.fields[index].name_length == insertion.name_length
+                and memcmp(data + head.fields[index].name, insertion.name, insertion.name_length) == 0):
+            return 1
+    return 0
+
+
+cdef uint64_t next_random(Thread *thread) noexcept nogil:
+    """SplitMix64: unique, not secret."""
+    cdef uint64_t value
+    if thread.trace_state == 0:
+        if getentropy(&thread.trace_state, 8) != 0:
+            thread.trace_state = thread.now_us ^ <uint64_t>thread
+    thread.trace_state += 0x9e3779b97f4a7c15ULL
+    value = thread.trace_state
+    value = (value ^ (value >> 30)) * 0xbf58476d1ce4e5b9ULL
+    value = (value ^ (value >> 27)) * 0x94d049bb133111ebULL
+    return value ^ (value >> 31)
+
+
+cdef uint32_t traceparent_text(Thread *thread, uint8_t *out) noexcept nogil:
+    """A new trace, sampled (W3C Trace Context 3.2): a load balancer in front of everything begins it. Room: 64."""
+    return <uint32_t>snprintf(
+        <char *>out, 64, b"00-%016llx%016llx-%016llx-01\r\n", <unsigned long long>next_random(thread),
+        <unsigned long long>(next_random(thread) | 1), <unsigned long long>(next_random(thread) | 1),
+    )
+
+
 cdef uint32_t insert_lines(Session *session, PoolView *view, const uint8_t *data, Head *head, uint8_t *out) noexcept nogil:
     """Writes the lines that the pool's rules add, and drops the fields that they replace. Room: EXTRA_BYTES."""
     cdef uint32_t used = 0
@@ -315,6 +351,8 @@ cdef uint32_t insert_lines(Session *session, PoolView *view, const uint8_t *data
     cdef Field *field
     for index in range(view.insertion_count):
         insertion = &view.insertions[index]
+        if insertion.value == INSERT_TRACEPARENT and has_field(data, head, insertion):
+            continue
         for field_index in range(head.field_count):
             field = &head.fields[field_index]
             if (field.name_length == insertion.name_length
@@ -326,6 +364,23 @@ cdef uint32_t insert_lines(Session *session, PoolView *view, const uint8_t *data
             used += <uint32_t>snprintf(
                 <char *>out + used, 16, b"%u\r\n", <unsigned int>session.port
             )
+        elif insertion.value == INSERT_CLIENT_ADDRESS:
+            used += address_text(session, out + used)
+            out[used] = c'\r'
+            out[used + 1] = c'\n'
+            used += 2
+        elif insertion.value == INSERT_HOST:
+            field = &head.fields[head.host - 1] if head.host else NULL
+            if field == NULL or field.value_length > HOST_LIMIT:
+                used -= insertion.line_length  # nothing to say
+                continue
+            memcpy(out + used, data + field.value, field.value_length)
+            used += field.value_length
+            out[used] = c'\r'
+            out[used + 1] = c'\n'
+            used += 2
+        elif insertion.value == INSERT_TRACEPARENT:
+            used += traceparent_text(session.client.thread, out + used)
         elif insertion.value >= INSERT_TLS:
             used += tls_fact(&session.client, insertion.value - INSERT_TLS, out + used)
             memcpy(out + used, b"\r\n", 2)
@@ -355,7 +410,7 @@ cdef int compose(Session *session, PoolView *view, const uint8_t *data, Head *he
                  uint32_t body_length) noexcept nogil:
     """The request as the member gets it, with the body bytes at hand, in `session.request`."""
     cdef Thread *thread = session.client.thread
-    cdef uint8_t[6144] extra
+    cdef uint8_t[8192] extra
     cdef uint32_t extra_length = insert_lines(session, view, data, head, extra)
     cdef Block *block = block_take(thread, head.length + extra_length + body_length + 16)
     cdef int64_t written

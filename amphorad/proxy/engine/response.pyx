@@ -7,7 +7,7 @@ taken off, and the connection's end marks the end.
 """
 
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
-from libc.string cimport memcpy, memset
+from libc.string cimport memcmp, memcpy, memset
 
 from amphorad.proxy.engine.board cimport C_RESPONSES_1XX
 from amphorad.proxy.engine.conn cimport (
@@ -18,16 +18,16 @@ from amphorad.proxy.engine.outcome cimport GO_ON, STOP, abort, answer, finish, m
 from amphorad.proxy.engine.persistence cimport PERSISTENCE_LINES, persistence_response
 from amphorad.proxy.engine.relay cimport relay_start
 from amphorad.proxy.engine.runtime cimport (
-    AT_EOF, COMPOSE_BYTES, FAILED, HEAD_BYTES, HEADROOM, KEEP_CLIENT, MEMBER_KEEPS, MEMBER_STOPPED_READING,
+    AT_EOF, COMPOSE_BYTES, FAILED, HEAD_BYTES, HEADROOM, HSTS_BYTES, KEEP_CLIENT, MEMBER_KEEPS, MEMBER_STOPPED_READING,
     NO_PERSISTENCE, OFFERED_UPGRADE, PEER_CLOSED, READABLE, REGISTERED, REPLAYABLE, REQUEST_DONE, RESPONSE_DONE, RESPONSE_STARTED,
-    SCRATCH_BYTES, SPLICE_RESPONSE, UNCHUNK, WRITABLE, Block, Conn, PoolView, Thread,
-    load_view,
+    SCRATCH_BYTES, SPLICE_RESPONSE, UNCHUNK, WRITABLE, Block, Conn, ListenerConfig, PoolView, Thread,
+    load_config, load_view,
 )
 from amphorad.proxy.engine.session cimport count_event, count_out, session_listens
 from amphorad.proxy.engine.system cimport peek_u32
 from amphorad.proxy.wire.http1 cimport (
     BINDS_AUTHENTICATION, BODY_CHUNKED, BODY_LENGTH, BODY_UNTIL_CLOSE, COMPLETE, NEED_MORE, TRANSFER_ENCODING,
-    WANTS_CLOSE, WANTS_UPGRADE, ChunkDecoder, Head, feed_chunks, parse_response,
+    WANTS_CLOSE, WANTS_UPGRADE, ChunkDecoder, Field, Head, feed_chunks, parse_response,
     strip_chunks, write_head,
 )
 
@@ -190,20 +190,36 @@ cdef int pass_interim(Session *session, const uint8_t *data, const Head *head) n
     return conn_write(&session.client, thread.compose, <uint64_t>written, 0)
 
 
+cdef uint32_t insert_hsts(Session *session, const uint8_t *data, Head *head, uint8_t *out) noexcept nogil:
+    """The listener's Strict-Transport-Security line, in the place of the member's own. Room: HSTS_BYTES."""
+    cdef const ListenerConfig *config = load_config(&session.listener.config)
+    cdef uint32_t index
+    cdef Field *field
+    if config.hsts == NULL:
+        return 0
+    for index in range(head.field_count):
+        field = &head.fields[index]
+        if field.name_length == 25 and memcmp(data + field.name, b"strict-transport-security", 25) == 0:
+            field.drop = 1
+    memcpy(out, config.hsts, config.hsts_length)
+    return config.hsts_length
+
+
 cdef int switch_protocols(Session *session, uint8_t *data, uint32_t length) noexcept nogil:
     """101: from here on both sides exchange opaque bytes. Only when the client asked for it."""
     cdef Thread *thread = session.client.thread
     cdef Head *head = &thread.head
     cdef PoolView *view = load_view(&session.pool.view)
-    cdef uint8_t[PERSISTENCE_LINES + 32] extra
+    cdef uint8_t[HSTS_BYTES + PERSISTENCE_LINES + 32] extra
     cdef uint32_t extra_length = 0
     cdef int64_t written
     if not session.flags & OFFERED_UPGRADE or not head.flags & WANTS_UPGRADE:
         return answer(session, 502, c'P', c'H')
     session.status = 101
     count_event(session, C_RESPONSES_1XX)
+    extra_length = insert_hsts(session, data, head, extra)
     if view != NULL and view.persistence != NO_PERSISTENCE:
-        extra_length = persistence_response(session, view, data, head, extra)
+        extra_length += persistence_response(session, view, data, head, extra + extra_length)
     memcpy(extra + extra_length, b"connection: upgrade\r\n", 21)
     written = write_head(data, head, 0, extra, extra_length + 21, thread.compose, COMPOSE_BYTES)
     if written < 0:
@@ -226,7 +242,7 @@ cdef int begin_response(Session *session, uint8_t *data, uint32_t length, int fi
     cdef uint8_t *body = data + head.length
     cdef int64_t taken
     cdef int64_t written
-    cdef uint8_t[PERSISTENCE_LINES + 32] extra
+    cdef uint8_t[HSTS_BYTES + PERSISTENCE_LINES + 32] extra
     cdef uint32_t extra_length = 0
     session.status = head.status
     session.response_body = head.body
@@ -252,8 +268,9 @@ cdef int begin_response(Session *session, uint8_t *data, uint32_t length, int fi
         session.response_left = head.content_length
     if not session.flags & REQUEST_DONE or peek_u32(&thread.shared.stopping) or peek_u32(&session.listener.removed):
         session.flags &= ~<unsigned int>KEEP_CLIENT
+    extra_length = insert_hsts(session, data, head, extra)
     if view != NULL and view.persistence != NO_PERSISTENCE:
-        extra_length = persistence_response(session, view, data, head, extra)
+        extra_length += persistence_response(session, view, data, head, extra + extra_length)
     if not session.flags & KEEP_CLIENT:
         memcpy(extra + extra_length, b"connection: close\r\n", 19)
         extra_length += 19

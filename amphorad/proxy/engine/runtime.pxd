@@ -27,6 +27,7 @@ from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 from amphorad.algorithms.picker cimport Picker
 from amphorad.proxy.engine.board cimport Row, Slot
+from amphorad.proxy.engine.rate_limit cimport Rate, SourceTable
 from amphorad.proxy.engine.stick_table cimport StickTable
 from amphorad.proxy.engine.system cimport iovec, sockaddr_storage
 from amphorad.proxy.wire.http1 cimport ChunkDecoder, Head
@@ -43,6 +44,7 @@ cdef enum:
     MAX_BINDS = 32              # addresses and ports of one listener
     INBOX_PLACES = 256
     TIMER_TICK_MS = 16
+    HSTS_BYTES = 512            # longest Strict-Transport-Security line
 
 cdef enum:                      # Conn.flags
     READABLE = 1                # a read may find something (edge triggered: stays set until a read falls short)
@@ -229,11 +231,16 @@ cdef struct Listener:
     ListenerBind binds[32]
     uint32_t paused             # connections wait in the kernel's queue
     uint32_t removed
+    uint64_t full_at_ns         # of its rate limit, see `rate_limit.pyx`
+    uint64_t evict_before_us    # the next sweep ends what began before that
 
 cdef struct ListenerConfig:
     uint8_t is_http
     int64_t limit
     uint32_t timeout_client_ms
+    uint32_t timeout_tunnel_ms  # 0: those of client and member
+    Rate rate
+    Rate source_rate
     Pool *default_pool          # NULL: 503, or a close on a TCP listener
     PolicyTable *policies       # NULL: none
     Pool **policy_pools         # what `Policy.pool` counts in
@@ -254,6 +261,9 @@ cdef struct Pool:
 cdef enum:                      # Insertion.value
     INSERT_TEXT = 0
     INSERT_DESTINATION_PORT
+    INSERT_CLIENT_ADDRESS
+    INSERT_HOST                 # what the client asked for; nothing without a Host field
+    INSERT_TRACEPARENT          # W3C Trace Context, unless the client has sent one
     INSERT_TLS                  # the first of the facts about the client's certificate, see `proxy/tls/facts.pxd`
 
 cdef struct Insertion:
@@ -303,6 +313,8 @@ cdef struct PoolView:
     uint32_t cookie_mask
     const char *cookie_name
     uint32_t cookie_name_length
+    const char *cookie_attributes   # of our own cookie, such as `; HttpOnly`
+    uint32_t cookie_attributes_length
     void *tls                   # SSL_CTX towards the members; NULL: plain
     uint8_t tls_sends_sni       # the name that the client asked for
 
@@ -312,6 +324,7 @@ cdef struct Member:
     uint64_t failed_us          # last connection failure; retries prefer members without a recent one
     int64_t connect_failures    # in a row, see `observation.pxd`
     int64_t answer_failures
+    uint64_t evict_before_us    # as for a listener
     sockaddr_storage address
     uint32_t address_length
     uint32_t removed
@@ -336,6 +349,7 @@ cdef struct Shared:             # what all threads of an engine see
     Member **dropped            # ends with NULL: removed members, whose idle connections the next sweep closes
     int32_t log_socket
     uint64_t log_drops
+    SourceTable *sources        # NULL: no rate limit of single sources
 
 cdef struct Thread:
     Shared *shared
@@ -378,6 +392,7 @@ cdef struct Thread:
     void *log_clock
     int64_t wall_s              # wall clock at the begin of the pass, when something is logged
     RegexScratch *regex_scratch # NULL until an L7 rule searches
+    uint64_t trace_state        # of the generator of trace ids; 0: not seeded
 
 cdef struct Handover:
     int32_t fd

@@ -19,6 +19,7 @@ cdef int session_retry(Session *session, const ConnKind *kind) noexcept nogil
 cdef void session_take_bound(Session *session) noexcept nogil
 cdef void session_free(Conn *conn) noexcept nogil
 cdef void session_leave_member(Session *session) noexcept nogil
+cdef int session_is_within_rates(Session *session, const ListenerConfig *config) noexcept nogil
 cdef int session_listens(Session *session) noexcept nogil
 cdef uint32_t session_greet(Session *session, uint8_t *out) noexcept nogil
 

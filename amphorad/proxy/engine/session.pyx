@@ -23,8 +23,9 @@ from amphorad.proxy.engine.member_conn cimport (
 from amphorad.proxy.engine.memory cimport block_give, timer_set
 from amphorad.proxy.engine.observation cimport note_connect_failure
 from amphorad.proxy.engine.persistence cimport persistence_source
+from amphorad.proxy.engine.rate_limit cimport rate_allows, source_allows
 from amphorad.proxy.engine.runtime cimport (
-    DEAD, PERSISTED, READABLE, SOURCE_PERSISTENCE, TO_REMEMBER, WAITING, WRITABLE, ListenerConfig, Member, MemberConn, load_config, load_view,
+    DEAD, PERSISTED, READABLE, SOURCE_PERSISTENCE, TO_REMEMBER, WAITING, WRITABLE, ListenerConfig, Member, MemberConn, Shared, load_config, load_view,
 )
 from amphorad.proxy.engine.system cimport (
     AF_INET, AF_INET6, EADDRNOTAVAIL, EMFILE, ENFILE, ENOBUFS, ENOMEM, add_i64, bump_i32, bump_i64, errno, getsockname,
@@ -149,6 +150,20 @@ cdef void find_destination(Session *session) noexcept nogil:
     elif address.ss_family == AF_INET6:
         memcpy(session.destination, &(<sockaddr_in6 *>&address).sin6_addr, 16)
         session.destination_length = 16
+
+
+cdef int session_is_within_rates(Session *session, const ListenerConfig *config) noexcept nogil:
+    """Whether one more request (a connection, on a TCP listener) is within the limits; it is counted then."""
+    cdef Shared *shared = session.client.thread.shared
+    cdef uint64_t now_ns
+    if not config.rate.interval_ns and not config.source_rate.interval_ns:
+        return 1
+    now_ns = session.client.thread.now_us * 1000
+    # the source first: what it may not do must not use up what all may do together
+    if config.source_rate.interval_ns and shared.sources != NULL and not source_allows(
+            shared.sources, session.listener, session.address, session.address_length, &config.source_rate, now_ns):
+        return 0
+    return not config.rate.interval_ns or rate_allows(&session.listener.full_at_ns, &config.rate, now_ns)
 
 
 cdef void session_set_pool(Session *session, Pool *pool) noexcept nogil:

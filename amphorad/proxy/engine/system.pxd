@@ -96,6 +96,9 @@ cdef extern from "<unistd.h>" nogil:
     ssize_t read(int fd, void *buffer, size_t length)
     ssize_t write(int fd, const void *buffer, size_t length)
 
+cdef extern from "<unistd.h>" nogil:
+    int getentropy(void *buffer, size_t length)
+
 cdef extern from "<fcntl.h>" nogil:
     enum:
         O_NONBLOCK, O_CLOEXEC, F_SETPIPE_SZ, F_GETPIPE_SZ, SPLICE_F_MOVE, SPLICE_F_NONBLOCK, SPLICE_F_MORE
@@ -125,6 +128,9 @@ cdef extern from *:
         while (value > seen
                && !__atomic_compare_exchange_n(place, &seen, value, 1, __ATOMIC_RELAXED, __ATOMIC_RELAXED)) {}
     }
+    static inline int amphorad_exchange_if(uint64_t *place, uint64_t seen, uint64_t value) {
+        return __atomic_compare_exchange_n(place, &seen, value, 0, __ATOMIC_RELAXED, __ATOMIC_RELAXED);
+    }
     #define amphorad_likely(x) __builtin_expect(!!(x), 1)
     #define amphorad_unlikely(x) __builtin_expect(!!(x), 0)
     """
@@ -151,6 +157,7 @@ cdef extern from *:
     void bump_i64 "amphorad_bump"(int64_t *value, int change) nogil
     int32_t witness_i32 "amphorad_witness"(const int32_t *value) nogil
     void raise_i64 "amphorad_raise"(int64_t *value, int64_t candidate) nogil    # to `candidate` if that is more
+    bint exchange_if_u64 "amphorad_exchange_if"(uint64_t *value, uint64_t seen, uint64_t new) nogil    # 0: it is not `seen`
     int32_t load_i32 "amphorad_load"(const int32_t *value) nogil
     void store_i32 "amphorad_store"(int32_t *value, int32_t new) nogil
     bint unlikely "amphorad_unlikely"(bint condition) nogil

@@ -14,7 +14,7 @@ from amphorad.proxy.engine.system cimport (
     MSG_DONTWAIT, MSG_NOSIGNAL, AF_INET, add_i64, load_i64, mmsghdr, ntohs, peek_i32, sendmmsg, sockaddr_in, sockaddr_in6,
     wall_us,
 )
-from amphorad.proxy.wire.log_line cimport DATAGRAM_LIMIT, LogClock, LogRecord, format_line
+from amphorad.proxy.wire.log_line cimport LogClock, LogRecord, format_line
 
 cdef enum:
     LOG_BYTES = 131072
@@ -60,7 +60,7 @@ cdef void log_end(Session *session) noexcept nogil:
         return
     config = load_config(&session.listener.config)
     if config != NULL and config.log_format != NULL:
-        if thread.log_lines == LOG_LINES or thread.log_used + DATAGRAM_LIMIT > LOG_BYTES:
+        if thread.log_lines == LOG_LINES or thread.log_used + config.log_format.room > LOG_BYTES:
             log_flush(thread)
         memset(&record, 0, sizeof(LogRecord))
         record.listener.data = config.name
@@ -100,7 +100,7 @@ cdef void log_end(Session *session) noexcept nogil:
         record.listener_connections = <uint32_t>load_i64(&session.listener.slot.load.in_flight)
         out = <char *>thread.log_buffer + thread.log_used
         length = format_line(
-            config.log_format, &record, <LogClock *>thread.log_clock, thread.wall_s, out, DATAGRAM_LIMIT
+            config.log_format, &record, <LogClock *>thread.log_clock, thread.wall_s, out, config.log_format.room
         )
         if length > 0:
             thread.log_vectors[thread.log_lines].iov_base = out

@@ -1,36 +1,49 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
-"""What the X-SSL-* headers say of a client's certificate (Octavia contract section 4.10.3).
+"""What the X-SSL-* headers, L7 rules and the traffic log say of a client's certificate (Octavia contract 4.10.3, 4.9, 4.13).
 
 Without a certificate a value is empty, but for the verify code (0) and whether there is one (0). Control characters are
 percent-encoded, as HAProxy does, so that a name cannot end the line. A resumed session still has its certificate.
 """
 
+from libc.stdint cimport uint8_t, uint32_t
 from libc.stdio cimport snprintf
 from libc.string cimport memcpy, strlen
 
 from amphorad.proxy.tls.openssl cimport (
     SSL, X509, ASN1_STRING, ASN1_STRING_get0_data, ASN1_STRING_length, SSL_get0_peer_certificate, SSL_get_verify_result,
     X509_NAME, X509_NAME_ENTRY, X509_NAME_ENTRY_get_data, X509_NAME_get_entry, X509_NAME_get_index_by_NID, NID_commonName,
-    X509_get0_notAfter, X509_get0_notBefore, X509_get_issuer_name, X509_get_subject_name,
+    X509_free, X509_get0_notAfter, X509_get0_notBefore, X509_get_issuer_name, X509_get_subject_name,
 )
 from amphorad.proxy.tls.transport cimport TlsState
+from amphorad.proxy.wire.matcher cimport PolicyProgram
 
 cdef extern from *:
     """
     #include <openssl/x509v3.h>
     #include <openssl/evp.h>
-    static const char *amphorad_entry_name(X509_NAME_ENTRY *entry) {
-        int nid = OBJ_obj2nid(X509_NAME_ENTRY_get_object(entry));
-        return nid == NID_undef ? "UNDEF" : OBJ_nid2sn(nid);
+    /* A field's short name, as `CN`; of one that has none its number, which is written to `room`. */
+    static const char *amphorad_entry_name(const X509_NAME_ENTRY *entry, char *room, int size) {
+        const ASN1_OBJECT *object = X509_NAME_ENTRY_get_object(entry);
+        int nid = OBJ_obj2nid(object);
+        if (nid != NID_undef && OBJ_nid2sn(nid) != NULL) return OBJ_nid2sn(nid);
+        if (i2t_ASN1_OBJECT(room, size, object) <= 0) room[0] = 0;
+        return room;
     }
     static int amphorad_sha1(X509 *certificate, unsigned char *out) {
         unsigned int length = 0;
         return X509_digest(certificate, EVP_sha1(), out, &length) == 1 ? (int)length : 0;
     }
     """
-    const char *entry_name "amphorad_entry_name"(X509_NAME_ENTRY *entry) nogil
+    const char *entry_name "amphorad_entry_name"(const X509_NAME_ENTRY *entry, char *room, int size) nogil
     int sha1_of "amphorad_sha1"(X509 *certificate, unsigned char *out) nogil
     int X509_NAME_entry_count(const X509_NAME *name) nogil
+    X509 *d2i_X509(X509 **out, const unsigned char **data, long length) nogil
+
+cdef extern from "<strings.h>" nogil:
+    int strncasecmp(const char *one, const char *other, size_t length)
+
+cdef enum:
+    LABEL_BYTES = 80            # of a field's name, when it is a number
 
 CERTIFICATE_FACTS = (
     "%[ssl_c_verify]",
@@ -100,11 +113,12 @@ cdef uint32_t one_line(const X509_NAME *name, uint8_t *out) noexcept nogil:
     cdef int used = 0
     cdef int place
     cdef X509_NAME_ENTRY *entry
+    cdef char[LABEL_BYTES] room
     cdef const char *label
     cdef int length
     for place in range(X509_NAME_entry_count(name)):
         entry = X509_NAME_get_entry(name, place)
-        label = entry_name(entry)
+        label = entry_name(entry, room, LABEL_BYTES)
         length = <int>strlen(label)
         if used + length + 2 > FACT_LIMIT:
             return 0
@@ -131,3 +145,55 @@ cdef int append(const ASN1_STRING *text, uint8_t *out, int used) noexcept nogil:
             out[used] = data[index]
             used += 1
     return used
+
+
+# --- L7 rules ---
+
+
+cdef const ClientTls *client_tls(Conn *conn, ClientTls *client) noexcept nogil:
+    cdef SSL *ssl
+    if conn.transport == NULL:
+        return NULL
+    ssl = (<TlsState *>conn.transport_state).ssl
+    client.certificate = SSL_get0_peer_certificate(ssl)
+    client.verify = SSL_get_verify_result(ssl)
+    client.subject_field = subject_field
+    return client
+
+
+cdef const uint8_t *subject_field(const void *certificate, const char *name, uint32_t name_length,
+                                  uint32_t *length) noexcept nogil:
+    """The bytes are the certificate's. Letter case of the name does not matter, as in HAProxy."""
+    cdef X509_NAME *subject = X509_get_subject_name(<const X509 *>certificate)
+    cdef int place
+    cdef char[LABEL_BYTES] room
+    cdef const char *label
+    cdef X509_NAME_ENTRY *entry
+    cdef const ASN1_STRING *text
+    for place in range(X509_NAME_entry_count(subject)):
+        entry = X509_NAME_get_entry(subject, place)
+        label = entry_name(entry, room, LABEL_BYTES)
+        if strlen(label) == name_length and strncasecmp(label, name, name_length) == 0:
+            text = X509_NAME_ENTRY_get_data(entry)
+            length[0] = <uint32_t>ASN1_STRING_length(text)
+            return ASN1_STRING_get0_data(text)
+    return NULL
+
+
+def choose_policy(PolicyProgram program not None, bytes request not None, der, *, long verify=0):
+    """For tests: as `PolicyProgram.choose`, of a client with that certificate (DER), or None, on a TLS connection."""
+    cdef ClientTls client
+    cdef X509 *certificate = NULL
+    cdef const unsigned char *data
+    if der is not None:
+        data = <const unsigned char *><const char *><bytes>der
+        certificate = d2i_X509(NULL, &data, <long>len(der))
+        if certificate == NULL:
+            raise ValueError("not a certificate")
+    client.certificate = certificate
+    client.verify = verify
+    client.subject_field = subject_field
+    try:
+        return program.evaluate(request, 0, &client)
+    finally:
+        X509_free(certificate)

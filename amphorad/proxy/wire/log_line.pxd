@@ -81,10 +81,11 @@ cdef struct LogFormat:
     uint32_t priority_length
     uint32_t tag
     uint32_t tag_length
+    uint32_t room                   # bytes of a line
 
 # Parsed segments -> program. `segments`: sequence of (literal bytes, variable name or None, LogFlag bits); a name
 # that is not in VARIABLES is written as an absent value. Raises ValueError for a facility outside 0-23, MemoryError.
-cdef LogFormat *compile_format(object segments, int facility, bytes tag, long pid, bytes host) except NULL
+cdef LogFormat *compile_format(object segments, int facility, bytes tag, long pid, bytes host, uint32_t room) except NULL
 cdef void release_format(LogFormat *format) noexcept nogil
 
 # Writes the datagram, severity info, dated `now_s` (wall clock). Returns bytes written: at most `room`, 0 only for room 0.

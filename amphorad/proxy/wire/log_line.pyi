@@ -49,7 +49,14 @@ class Record(TypedDict, total=False):
 
 class LogProgram:
     def __init__(
-        self, segments: Iterable[tuple[bytes, str | None, int]], *, facility: int, tag: bytes, pid: int, host: bytes
+        self,
+        segments: Iterable[tuple[bytes, str | None, int]],
+        *,
+        facility: int,
+        tag: bytes,
+        pid: int,
+        host: bytes,
+        room: int = 1025,
     ) -> None: ...
     def line(self, *, now_s: int = 0, room: int = 1025, **values: Unpack[Record]) -> bytes: ...
     def repeat(self, times: int, *, now_s: int = 0, **values: Unpack[Record]) -> int: ...

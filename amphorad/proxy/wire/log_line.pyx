@@ -427,7 +427,7 @@ cdef bytes _constant(int code, int flags, long pid, bytes host):
     return None
 
 
-cdef LogFormat *compile_format(object segments, int facility, bytes tag, long pid, bytes host) except NULL:
+cdef LogFormat *compile_format(object segments, int facility, bytes tag, long pid, bytes host, uint32_t room) except NULL:
     cdef LogFormat *format
     cdef list ops = []              # (code, flags, offset, length)
     cdef bytearray blob = bytearray()
@@ -457,6 +457,7 @@ cdef LogFormat *compile_format(object segments, int facility, bytes tag, long pi
     format.priority = <uint32_t> len(blob)
     format.priority_length = <uint32_t> len(priority)
     blob += priority
+    format.room = room
     format.tag = <uint32_t> len(blob)
     format.tag_length = <uint32_t> len(mark)
     blob += mark
@@ -509,14 +510,15 @@ cdef class LogProgram:
         facility: syslog facility, 0-23.
         tag, pid: of the datagram's header; `pid` is %pid too.
         host: %H.
+        room: bytes of the longest line that the engine writes.
 
     Raises:
         ValueError: facility out of range.
     """
 
-    def __cinit__(self, segments, *, int facility, bytes tag, long pid, bytes host):
+    def __cinit__(self, segments, *, int facility, bytes tag, long pid, bytes host, uint32_t room=DATAGRAM_LIMIT):
         memset(&self.clock, 0, sizeof(LogClock))
-        self.format = compile_format(segments, facility, tag, pid, host)
+        self.format = compile_format(segments, facility, tag, pid, host, room)
 
     def __dealloc__(self):
         release_format(self.format)

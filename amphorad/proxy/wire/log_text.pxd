@@ -11,6 +11,7 @@ cdef enum LogFlag:
     LOG_QUOTE = 1                   # +Q
     LOG_HEX = 2                     # +X
     LOG_ESCAPE = 4                  # +E
+    LOG_JSON = 8                    # a value of a JSON line
 
 cdef struct LogAddress:
     const uint8_t *address          # network order; NULL: not known, written as `-`
@@ -21,6 +22,7 @@ cdef enum Class:
     IN_REQUEST = 1                  # becomes #XX in a request line
     CONTROL = 2                     # becomes #XX in other text
     ESCAPED = 4                     # gets a backslash with +E
+    IN_JSON = 8                     # becomes #XX in a JSON line, beside what does in a request line
 
 cdef extern from *:
     """
@@ -35,7 +37,7 @@ cdef extern from *:
     static const unsigned char LOG_CLASSES[256] = {
         3, 3, 3, 3, 3, 3, 3, 3, 3, 3, 3, 3, 3, 3, 3, 3, 3, 3, 3, 3, 3, 3, 3, 3, 3, 3, 3, 3, 3, 3, 3, 3,
         0, 0, 5, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
-        0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 4, 4, 0, 0,
+        0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 12, 4, 0, 0,
         0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 3,
         1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1,
         1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1,
@@ -137,6 +139,8 @@ cdef inline uint64_t suspects(uint64_t word, uint8_t mask) noexcept nogil:
     cdef uint64_t found = ((word - ONES * 0x20) & ~word & HIGHS) | zero_bytes(word ^ (ONES * 0x7F))
     if mask & IN_REQUEST:
         found |= (word & HIGHS) | zero_bytes((word & (ONES * 0xFE)) ^ (ONES * 0x22))        # 0x22 and 0x23
+    if mask & IN_JSON:
+        found |= zero_bytes(word ^ (ONES * 0x5C))
     if mask & ESCAPED:
         found |= zero_bytes(word ^ (ONES * 0x22)) | zero_bytes(word ^ (ONES * 0x5C)) | zero_bytes(word ^ (ONES * 0x5D))
     return found
@@ -190,10 +194,14 @@ cdef inline bint put_encoded_bytes(Writer *writer, const char *data, size_t leng
 
 
 cdef inline uint8_t mask_of(uint8_t mask, uint8_t flags) noexcept nogil:
+    if flags & LOG_JSON:
+        return IN_REQUEST | IN_JSON
     return mask | ESCAPED if flags & LOG_ESCAPE else mask
 
 
 cdef inline bint put_absent(Writer *writer, uint8_t flags) noexcept nogil:
+    if flags & LOG_JSON:
+        return put_whole(writer, b"null", 4)
     return put_whole(writer, b'""', 2) if flags & LOG_QUOTE else put_byte(writer, c'-')
 
 

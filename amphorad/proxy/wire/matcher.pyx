@@ -12,6 +12,9 @@ What a rule looks at, as HAProxy 2.6 has it:
 - COOKIE: each cookie of that name (letter case matters) in each such element of each Cookie field; the value keeps its
   quotes. Names that start with "$" are attributes, a pair without "=" is no cookie, and one whose "=" ends the element
   is seen only behind a blank.
+- TLS, CERTIFICATE: whether the connection is a TLS one, and whether its client presented a certificate. VERIFY: the code
+  that its verification ended with. SUBJECT: the first field of a name in the
+  certificate's subject. On a plain connection only TLS has a sample.
 
 A source without a sample does not match, and so does match when inverted. A regular expression that is given up beyond
 its limit does not match either, and is counted (see `regex`).
@@ -24,7 +27,7 @@ from enum import IntEnum
 from time import perf_counter_ns
 from typing import NamedTuple
 
-from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memchr, memcmp, memcpy
 
@@ -254,7 +257,25 @@ cdef int find_host(const uint8_t *data, const Head *head, Span *host) noexcept n
 
 # --- rules and policies ---
 
-cdef int rule_holds(Rule *rule, const uint8_t *data, const Head *head, RegexScratch **scratch) noexcept nogil:
+cdef int client_matches(Rule *rule, const ClientTls *client, RegexScratch **scratch) noexcept nogil:
+    cdef const uint8_t *value
+    cdef uint32_t length = 0
+    if client == NULL:
+        return 0
+    if rule.source == SOURCE_TLS:
+        return 1
+    if rule.source == SOURCE_VERIFY:
+        return client.verify == rule.number
+    if client.certificate == NULL:
+        return 0
+    if rule.source == SOURCE_CERTIFICATE:
+        return 1
+    value = client.subject_field(client.certificate, rule.name, rule.name_length, &length)
+    return value != NULL and sample_matches(rule, value, length, scratch)
+
+
+cdef int rule_holds(Rule *rule, const uint8_t *data, const Head *head, const ClientTls *client,
+                    RegexScratch **scratch) noexcept nogil:
     cdef Span host
     cdef int found = 0
     if rule.source == SOURCE_PATH:
@@ -267,10 +288,12 @@ cdef int rule_holds(Rule *rule, const uint8_t *data, const Head *head, RegexScra
         found = header_matches(rule, data, head, scratch)
     elif rule.source == SOURCE_COOKIE:
         found = cookie_matches(rule, data, head, scratch)
+    elif rule.source >= SOURCE_TLS:
+        found = client_matches(rule, client, scratch)
     return found != rule.invert
 
 
-cdef const Policy *find_policy(PolicyTable *table, const uint8_t *data, const Head *head,
+cdef const Policy *find_policy(PolicyTable *table, const uint8_t *data, const Head *head, const ClientTls *client,
                                RegexScratch **scratch) noexcept nogil:
     cdef uint32_t index
     cdef uint32_t rule
@@ -278,7 +301,7 @@ cdef const Policy *find_policy(PolicyTable *table, const uint8_t *data, const He
     for index in range(table.policy_count):
         policy = &table.policies[index]
         for rule in range(policy.rule_count):
-            if not rule_holds(&policy.rules[rule], data, head, scratch):
+            if not rule_holds(&policy.rules[rule], data, head, client, scratch):
                 break
         else:
             return policy
@@ -290,13 +313,20 @@ cdef int64_t write_location(const Policy *policy, const uint8_t *data, const Hea
     """A prefix of "/" adds nothing, as in HAProxy: that redirects a request to itself."""
     cdef uint32_t used = policy.location_length
     cdef uint32_t tail
+    cdef Span host
+    host.start = host.end = data
+    if policy.action == ACTION_REDIRECT_SCHEME:
+        find_host(data, head, &host)  # without one the location has none either, as in HAProxy
     if policy.action == ACTION_REDIRECT_PREFIX and used == 1 and policy.location[0] == SLASH:
         used = 0
     tail = head.target + head.target_length - head.path  # path and query
-    if used + tail + 1 > room:
+    if used + (host.end - host.start) + tail + 1 > room:
         return -1
     memcpy(out, policy.location, used)
-    if policy.action != ACTION_REDIRECT_PREFIX:
+    if policy.action == ACTION_REDIRECT_SCHEME:
+        memcpy(out + used, host.start, host.end - host.start)
+        used += <uint32_t>(host.end - host.start)
+    elif policy.action != ACTION_REDIRECT_PREFIX:
         return used
     if head.path_length == 0 or data[head.path] != SLASH:
         out[used] = SLASH
@@ -311,23 +341,25 @@ cdef int64_t write_location(const Policy *policy, const uint8_t *data, const Hea
 
 Source = IntEnum("Source", [
     ("NOTHING", SOURCE_NOTHING), ("HOST", SOURCE_HOST), ("PATH", SOURCE_PATH), ("HEADER", SOURCE_HEADER),
-    ("COOKIE", SOURCE_COOKIE),
+    ("COOKIE", SOURCE_COOKIE), ("TLS", SOURCE_TLS), ("CERTIFICATE", SOURCE_CERTIFICATE), ("VERIFY", SOURCE_VERIFY),
+    ("SUBJECT", SOURCE_SUBJECT),
 ])
 Compare = IntEnum("Compare", [
     ("EQUAL", COMPARE_EQUAL), ("START", COMPARE_START), ("END", COMPARE_END), ("PART", COMPARE_PART),
     ("REGEX", COMPARE_REGEX),
 ])
 Action = IntEnum("Action", [
-    ("REJECT", ACTION_REJECT), ("REDIRECT_URL", ACTION_REDIRECT_URL), ("REDIRECT_PREFIX", ACTION_REDIRECT_PREFIX),
-    ("POOL", ACTION_POOL),
+    ("REJECT", ACTION_REJECT), ("REDIRECT_SCHEME", ACTION_REDIRECT_SCHEME), ("REDIRECT_URL", ACTION_REDIRECT_URL), 
+    ("REDIRECT_PREFIX", ACTION_REDIRECT_PREFIX), ("POOL", ACTION_POOL),
 ])
 VALUE_LIMIT_BYTES = VALUE_LIMIT
 LOCATION_LIMIT_BYTES = LOCATION_LIMIT
 
 RuleRow = NamedTuple("RuleRow", [
     ("id", str), ("source", int), ("compare", int), ("value", bytes), ("name", bytes), ("invert", bool), ("fold", bool),
+    ("number", int),
 ])
-RuleRow.__new__.__defaults__ = (b"", False, False)
+RuleRow.__new__.__defaults__ = (b"", False, False, 0)
 PolicyRow = NamedTuple("PolicyRow", [
     ("action", int), ("rules", tuple), ("code", int), ("location", bytes), ("pool", int),
 ])
@@ -401,6 +433,9 @@ cdef class PolicyProgram:
         self.kept += [name, value]
         self.rule_ids.append(row.id)
         rule.source = row.source
+        rule.number = row.number
+        if row.source >= SOURCE_TLS:
+            self.table.needs_tls = 1
         rule.compare = row.compare
         rule.invert = bool(row.invert)
         rule.fold = bool(row.fold)
@@ -416,12 +451,12 @@ cdef class PolicyProgram:
             free(self.table)
 
     def choose(self, bytes request not None):
-        return self.evaluate(request, 0)
+        return self.evaluate(request, 0, NULL)
 
     def location(self, bytes request not None):
-        return self.evaluate(request, 1)
+        return self.evaluate(request, 1, NULL)
 
-    cdef evaluate(self, bytes request, bint wants_location):
+    cdef evaluate(self, bytes request, bint wants_location, const ClientTls *client):
         """Works on a copy in memory of exactly that size, so that a sanitizer sees any read beyond it."""
         cdef RegexScratch *scratch = NULL
         cdef Head head
@@ -439,16 +474,16 @@ cdef class PolicyProgram:
             with nogil:
                 result = parse_request(copy, length, HEAD_LIMIT, &scanned, &head)
                 if result == COMPLETE:
-                    policy = find_policy(self.table, copy + head.skipped, &head, &scratch)
+                    policy = find_policy(self.table, copy + head.skipped, &head, client, &scratch)
             if result != COMPLETE:
                 raise ValueError(f"not a complete head: {result}")
             if policy == NULL:
                 return None
             if not wants_location:
                 return policy - self.table.policies
-            if policy.action != ACTION_REDIRECT_URL and policy.action != ACTION_REDIRECT_PREFIX:
+            if not ACTION_REDIRECT_SCHEME <= policy.action <= ACTION_REDIRECT_PREFIX:
                 return None
-            room = policy.location_length + head.target_length + 1
+            room = policy.location_length + length + 1
             out = <uint8_t *>malloc(room)
             if out == NULL:
                 raise MemoryError
@@ -478,7 +513,7 @@ cdef class PolicyProgram:
         started = perf_counter_ns()
         with nogil:
             for index in range(rounds):
-                find_policy(self.table, data + head.skipped, &head, &scratch)
+                find_policy(self.table, data + head.skipped, &head, NULL, &scratch)
         elapsed = perf_counter_ns() - started
         regex_scratch_release(scratch)
         return elapsed / rounds

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from amphorad.health.monitor import HISTORY, MonitorSet
+from amphorad.health.monitor import HISTORY, NUDGE_GAP_S, MonitorSet
 from amphorad.health.target import ProbeKind, Target
 from amphorad.health.verdict import CheckStatus, Finding, Verdict
 from amphorad.model import HealthMonitor, HealthMonitorType, Listener, LoadBalancer, Member, Mode, Pool
@@ -392,14 +392,23 @@ def test_nudge_checks_at_once_and_keeps_the_grid() -> None:
     assert [at for at, _port in rig.prober.begun] == pytest.approx([0.0, 1.0, 2.0], abs=0.02)
 
 
-def test_nudge_right_after_a_check_or_for_an_unknown_member_does_nothing() -> None:
+def test_nudge_right_after_a_check_is_put_off_and_further_ones_add_nothing() -> None:
     rig = Rig()
     rig.set.apply(balancer())
     rig.loop.run_for(0.1)
 
-    assert not rig.set.nudge(A)
+    nudges = [rig.set.nudge(A) for _time in range(5)]
+    rig.loop.run_for(1.5)
+
+    assert nudges == [True, False, False, False, False]
+    assert [at for at, _port in rig.prober.begun] == pytest.approx([0.0, NUDGE_GAP_S], abs=0.02)
+
+
+def test_nudge_of_an_unknown_member_does_nothing() -> None:
+    rig = Rig()
+    rig.set.apply(balancer())
+
     assert not rig.set.nudge(B)
-    assert len(rig.prober.begun) == 1
 
 
 def test_nudge_during_a_check_does_nothing() -> None:

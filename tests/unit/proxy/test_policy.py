@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from amphorad.errors import ConfigError
 from amphorad.model import Bind, L7Action, L7Compare, L7Policy, L7Rule, L7RuleType, Listener, Mode, Pool
 from amphorad.proxy.policy import compile_policies, policy_pool_ids
+from amphorad.proxy.tls.facts import choose_policy
+from tests.support.certificates import Authority
 
 REQUEST = b"GET /a/b.jpg HTTP/1.1\r\nHost: Www.x\r\nX-A: v\r\nCookie: c=v\r\n\r\n"
 
@@ -115,3 +119,43 @@ def test_header_rule_on_host_sees_what_a_host_name_rule_sees() -> None:
     assert is_matched("A")
     assert not is_matched("a")
     assert not is_matched("A:80")
+
+
+@pytest.mark.parametrize(
+    ("wanted", "certificate", "code", "holds"),
+    [
+        (rule("SSL_CONN_HAS_CERT", value="True"), True, 0, True),
+        (rule("SSL_CONN_HAS_CERT", value="True"), False, 0, False),
+        (rule("SSL_VERIFY_RESULT", value="0"), False, 0, True),
+        (rule("SSL_VERIFY_RESULT", value="10"), True, 10, True),
+        (rule("SSL_VERIFY_RESULT", value="10"), True, 0, False),
+        (rule("SSL_DN_FIELD", key="cn", value="client"), True, 0, True),
+        (rule("SSL_DN_FIELD", key="CN", value="client"), False, 0, False),
+        (rule("SSL_DN_FIELD", key="C", compare="REGEX", value="^D"), True, 0, True),
+        (rule("SSL_DN_FIELD", key="L", compare="REGEX", value=""), True, 0, False),
+    ],
+)
+def test_rules_about_the_clients_certificate(wanted: L7Rule, certificate: bool, code: int, holds: bool) -> None:
+    der = Authority().issue("client").certificate.public_bytes(Encoding.DER) if certificate else None
+    for invert in (False, True):
+        program = compile_policies(listener(policy("REJECT", replace(wanted, invert=invert))))
+        assert program is not None
+        assert (choose_policy(program, b"GET / HTTP/1.1\r\nHost: h\r\n\r\n", der, verify=code) == 0) is (
+            holds != invert
+        )
+
+
+def test_redirect_to_https_comes_after_reject_and_before_other_redirects() -> None:
+    away = L7Policy(action=L7Action.REDIRECT_TO_URL, rules=(), redirect_url="http://other")
+    program = compile_policies(
+        replace(listener(away, policy("REJECT", rule("PATH", value="/no"))), redirect_plain_to_https=True)
+    )
+    assert program is not None
+
+    def ask(path: bytes) -> tuple[int | None, bytes | None]:
+        request = b"GET %b HTTP/1.1\r\nHost: h:8\r\n\r\n" % path
+        return program.choose(request), program.location(request)
+
+    assert ask(b"/no") == (0, None)
+    assert ask(b"/yes?q") == (1, b"https://h:8/yes?q")
+    assert choose_policy(program, b"GET /yes HTTP/1.1\r\nHost: h\r\n\r\n", None) == 2  # over TLS

@@ -12,6 +12,7 @@ import pytest
 from amphorad import messages
 from amphorad.messages import Apply, Channel, Hello, Stop, Transition, encode_load_balancer
 from amphorad.model import HealthMonitor, HealthMonitorType, Listener, LoadBalancer, Member, Mode, Pool
+from amphorad.proxy.admin_log import AdminLog
 from amphorad.proxy.process import ControlLoop
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
     from amphorad.board import LastCheck
     from amphorad.proxy.data_plane import DataPlane
+    from amphorad.proxy.member_states import Ejection, MemberId
 
 Key = tuple[str, str, str]
 MONITOR = HealthMonitor(type=HealthMonitorType.TCP, interval_s=0.1, timeout_s=0.1, rise=1, fall=1)
@@ -30,6 +32,7 @@ class Plane:
     tables: tuple[()] = ()  # no stick tables
 
     def __init__(self, known: dict[Key, bool]) -> None:
+        self.admin_log = AdminLog()
         self.known = known
         self.verdicts: list[dict[Key, bool]] = []
         self.checks: list[tuple[str, LastCheck]] = []
@@ -56,6 +59,12 @@ class Plane:
     def alarms(self) -> list[str]:
         return []
 
+    def take_ejections(self) -> list[tuple[Ejection, tuple[int, int]]]:
+        return []
+
+    def take_failing(self) -> list[MemberId]:
+        return []
+
     def sessions(self) -> int:
         return 0
 
@@ -64,6 +73,7 @@ class Plane:
 
     def stop(self, grace_s: float) -> None:
         self.is_stopped = True
+        self.admin_log.close()
 
 
 async def run(plane: Plane, ports: list[int], count: int) -> list[Transition]:
