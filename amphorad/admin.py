@@ -23,7 +23,7 @@ from amphorad.errors import AmphoradError, ConfigError, ListenError
 from amphorad.status import Status
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
 __all__ = [
@@ -109,7 +109,8 @@ class Refused(AmphoradError):
 class Handler(Protocol):
     """What the admin socket needs from a supervisor, or from an agent."""
 
-    def status(self) -> Status | AgentStatus: ...
+    def status_builder(self) -> Callable[[], Status | AgentStatus]:
+        """Called in the loop; what it returns is called in another thread, and raises ValueError when the board is gone."""
 
     async def apply_text(self, text: str, file: str) -> ApplyReceipt: ...
 
@@ -181,11 +182,11 @@ class AdminServer:
             request = _requests.decode(line)
             if request.version != VERSION:
                 return _failure("request", f"version {request.version} is not supported, this is version {VERSION}")
-            result: object
             if isinstance(request, Apply):
-                result = await self._handler.apply_text(request.text, request.file)
+                receipt = await self._handler.apply_text(request.text, request.file)
+                result = msgspec.json.encode(receipt)
             else:
-                result = self._handler.status()
+                result = await self._status()
         except msgspec.DecodeError as error:
             return _failure("request", str(error))
         except Refused as error:
@@ -196,7 +197,20 @@ class AdminServer:
             return _failure("listen", str(error))
         except AmphoradError as error:
             return _failure("internal", str(error))
-        return Answer(result=msgspec.Raw(msgspec.json.encode(result)))
+        return Answer(result=msgspec.Raw(result))
+
+    async def _status(self) -> bytes:
+        """Built beside the loop, which has heartbeats to send and health to watch meanwhile."""
+        for _attempt in range(2):
+            try:
+                return await asyncio.to_thread(_encoded, self._handler.status_builder())
+            except ValueError:  # the board was replaced under its hands
+                continue
+        raise AmphoradError("the data plane is being replaced; ask again")
+
+
+def _encoded(build: Callable[[], Status | AgentStatus]) -> bytes:
+    return msgspec.json.encode(build())
 
 
 def _failure(code: str, *messages: str) -> Answer:

@@ -154,7 +154,8 @@ class ListenerTls:
 class MemberTls:
     """TLS options of a `server` line (contract 4.10.4): re-encryption towards the members.
 
-    `verify` is about the tenant's traffic; a health monitor over TLS never verifies.
+    `verify` is about the tenant's traffic, and about checks that speak as it does. An HTTPS monitor never verifies, and takes
+    nothing away from the traffic by that (HAProxy does; Octavia contract section 4.10.4, server line).
     """
 
     certificate_file: str | None = None

@@ -653,29 +653,40 @@ class Supervisor:
         )
 
     def status(self) -> Status:
+        return self.status_builder()()
+
+    def status_builder(self) -> Callable[[], Status]:
+        """What makes the status of now in another thread: with thousands of members that takes a while.
+
+        What is made raises ValueError when the board has been closed meanwhile.
+        """
         assert self._running is not None
         assert self._board is not None
         assert self._child is not None
-        child = self._child
-        return Status(
+        child, running, board = self._child, self._running, self._board
+        alarms = tuple(self._alarms)
+        transitions = {key: tuple(kept) for key, kept in self._transitions.items()}
+        data_plane = DataPlaneStatus(
+            pid=child.pid if child.is_running else 0,
+            uptime_s=time.monotonic() - child.started_at,
+            restarts=self._restarts,
+            threads=self._threads,
+            sessions=child.sessions,
+            draining=child.draining,
+            spare=self._spare.pid if self._spare is not None and self._spare.is_running else 0,
+        )
+        generation = self._generation
+        return lambda: Status(
             version=amphorad.__version__,
-            load_balancer=self._running.id,
+            load_balancer=running.id,
             file=str(self._options.file or ""),
-            generation=self._generation,
+            generation=generation,
             uptime_s=time.monotonic() - self._started_at,
             escaping=self._options.escaping.value,
             http_reuse=str(self._options.reuse),
-            data_plane=DataPlaneStatus(
-                pid=child.pid if child.is_running else 0,
-                uptime_s=time.monotonic() - child.started_at,
-                restarts=self._restarts,
-                threads=self._threads,
-                sessions=child.sessions,
-                draining=child.draining,
-                spare=self._spare.pid if self._spare is not None and self._spare.is_running else 0,
-            ),
-            alarms=tuple(self._alarms),
-            listeners=build_listeners(self._running, self._board, self._transitions),
+            data_plane=data_plane,
+            alarms=alarms,
+            listeners=build_listeners(running, board, transitions),
         )
 
 

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 from amphorad.errors import ConfigError
 
 if TYPE_CHECKING:
-    from amphorad.model import LoadBalancer
+    from amphorad.model import LoadBalancer, MemberTls
 
-__all__ = ["FILE_LIMIT_BYTES", "certificate_files", "read_tls_files"]
+__all__ = ["FILE_LIMIT_BYTES", "certificate_files", "pool_files", "read_tls_files"]
 
 FILE_LIMIT_BYTES = 16 * 1024 * 1024
 
@@ -37,20 +37,28 @@ def certificate_files(crt_list: bytes, file: str) -> list[str]:
     return paths
 
 
+def pool_files(tls: MemberTls) -> list[str]:
+    """What the TLS options of a pool name: the certificate shown to members, CA and CRL."""
+    return [path for path in (tls.certificate_file, tls.ca_file, tls.crl_file) if path is not None]
+
+
 def read_tls_files(load_balancer: LoadBalancer) -> dict[str, bytes]:
-    """Path and content of every file that the TLS options of listeners lead to.
+    """Path and content of every file that the TLS options of listeners and pools lead to.
 
     Raises:
         ConfigError: one cannot be read; the message names it.
     """
     files: dict[str, bytes] = {}
     for listener in load_balancer.listeners:
+        for pool in listener.pools:
+            for path in pool_files(pool.tls) if pool.tls is not None else ():
+                _read(path, files)
         tls = listener.tls
         if tls is None:
             continue
-        for path in (tls.crt_list, tls.ca_file, tls.crl_file):
-            if path is not None:
-                _read(path, files)
+        for named in (tls.crt_list, tls.ca_file, tls.crl_file):
+            if named is not None:
+                _read(named, files)
         if tls.crt_list is not None:
             for path in certificate_files(files[tls.crt_list], tls.crt_list):
                 _read(path, files)

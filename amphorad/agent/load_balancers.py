@@ -336,9 +336,9 @@ class LoadBalancers:
         found = [entry.supervisor.data_plane_pid for entry in self._entries.values() if entry.supervisor is not None]
         return [pid for pid in found if pid]
 
-    def statuses(self) -> list[Status]:
-        """Of every load balancer that runs, for `amphorad status`."""
-        return [entry.supervisor.status() for entry in self._entries.values() if entry.supervisor is not None]
+    def status_builders(self) -> list[Callable[[], Status]]:
+        """Of every load balancer that runs, for `amphorad status`; see `Supervisor.status_builder`."""
+        return [entry.supervisor.status_builder() for entry in self._entries.values() if entry.supervisor is not None]
 
     def lvs_statuses(self) -> list[LvsStatus]:
         """Of every UDP and SCTP listener, for `amphorad status`."""

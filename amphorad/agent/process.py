@@ -25,6 +25,8 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import msgspec
+
 import amphorad
 from amphorad.admin import AdminServer
 from amphorad.agent.load_balancers import LoadBalancers
@@ -41,7 +43,7 @@ from amphorad.supervisor import AlreadyRunning
 from amphorad.vrrp import Vrrp
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable
+    from collections.abc import Awaitable, Callable
 
     from amphorad.admin import ApplyReceipt
     from amphorad.agent.settings import AgentSettings
@@ -253,7 +255,12 @@ class Agent:
         )
 
     def status(self) -> AgentStatus:
-        return AgentStatus(
+        return self.status_builder()()
+
+    def status_builder(self) -> Callable[[], AgentStatus]:
+        """See `Supervisor.status_builder`."""
+        builders = self._load_balancers.status_builders()
+        status = AgentStatus(
             version=amphorad.__version__,
             amphora_id=self._settings.amphora_id,
             topology=str(self._settings.topology),
@@ -261,11 +268,12 @@ class Agent:
             is_healthy=self._load_balancers.is_healthy,
             vrrp=str(self._vrrp.state),
             vrrp_since_s=self._vrrp.since_s,
-            load_balancers=tuple(self._load_balancers.statuses()),
+            load_balancers=(),
             not_running=tuple(self._load_balancers.not_running()),
             lvs_listeners=tuple(self._load_balancers.lvs_statuses()),
             problems=tuple(f"{part}: {text}" for part, text in self._problems.items()),
         )
+        return lambda: msgspec.structs.replace(status, load_balancers=tuple(build() for build in builders))
 
     async def apply_text(self, text: str, file: str) -> ApplyReceipt:
         """

@@ -15,7 +15,9 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from amphorad.health.hysteresis import Hysteresis
 from amphorad.health.probes.ping import PingProber
 from amphorad.health.probes.poller import Poller
+from amphorad.health.probes.sctp import SctpProber
 from amphorad.health.probes.stream import StreamProber
+from amphorad.health.probes.udp import UdpProber
 from amphorad.health.schedule import Agenda, first_due, next_due
 from amphorad.health.target import ProbeKind, target_of
 from amphorad.health.verdict import CheckResult, CheckStatus, Finding, PoolCount, Verdict
@@ -183,6 +185,7 @@ class MonitorSet:
         self._on_check = on_check
         self._alarm = alarm
         self._initial = dict(initial or {})
+        self._files: dict[str, bytes] = {}
         self._sessions = sessions
         self._clock = clock
         self._wall = wall
@@ -200,19 +203,38 @@ class MonitorSet:
 
     def _built_in(self) -> dict[ProbeKind, Prober]:
         assert self._poller is not None
-        return {ProbeKind.STREAM: StreamProber(self._poller), ProbeKind.PING: PingProber(self._poller)}
+        return {
+            ProbeKind.STREAM: StreamProber(self._poller, self._files),
+            ProbeKind.PING: PingProber(self._poller),
+            ProbeKind.UDP_CONNECT: UdpProber(self._poller),
+            ProbeKind.SCTP: SctpProber(self._poller),
+        }
 
     # --- configuration ---
 
-    def apply(self, load_balancer: LoadBalancer) -> None:
+    def apply(self, load_balancer: LoadBalancer, files: Mapping[str, bytes] | None = None) -> None:
         """Checks the members of this configuration from now on.
 
         A monitor whose target and settings are the same goes on undisturbed. When only those of the monitor changed, the
         member keeps its state. A member with another address or port is a new one; if the old one was DOWN, that is
         reported as a transition to UP.
+
+        Args:
+            files: what TLS options name, by path; what is not in it is opened.
+        """
+        self._files.clear()
+        self._files.update(files or {})
+        self.apply_targets(*_targets(load_balancer))
+
+    def apply_targets(self, wanted: Mapping[MemberKey, Target], members: Mapping[MemberKey, Member]) -> None:
+        """As `apply`, for members of another kind of configuration (`amphorad.health.lvs`).
+
+        Args:
+            wanted: what is checked; members that are not in it are not.
+            members: every member, for the counts of what is left of a pool.
         """
         now, wall = self._clock(), self._wall()
-        wanted, self._members = _targets(load_balancer)
+        self._members = dict(members)
         for prober in self._probers.values():
             prober.forget()
         for key in [key for key in self._monitors if key not in wanted]:
@@ -228,7 +250,7 @@ class MonitorSet:
             if before is not None and monitor.health.is_up and not before.health.is_up:
                 revived.append(monitor)
         self._initial.clear()
-        self._count(load_balancer)
+        self._count()
         for place, monitor in enumerate(fresh):
             monitor.due = first_due(now, monitor.target.interval_s, place, len(fresh))
             self._agenda.set(monitor, monitor.due)
@@ -251,15 +273,13 @@ class MonitorSet:
         self._agenda.remove(monitor)
         self._impeded.discard(monitor.key)
 
-    def _count(self, load_balancer: LoadBalancer) -> None:
+    def _count(self) -> None:
         self._counts = {}
-        for listener in load_balancer.listeners:
-            for pool in listener.pools:
-                count = self._counts[PoolKey(listener.id, pool.id)] = _PoolCount()
-                for member in pool.members:
-                    monitor = self._monitors.get(MemberKey(listener.id, pool.id, member.id))
-                    if monitor is None or monitor.health.is_up:
-                        count.add(member, 1)
+        for key, member in self._members.items():
+            count = self._counts.setdefault(PoolKey(*key[:2]), _PoolCount())
+            monitor = self._monitors.get(key)
+            if monitor is None or monitor.health.is_up:
+                count.add(member, 1)
 
     # --- life ---
 

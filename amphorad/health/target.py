@@ -21,7 +21,7 @@ _WITHOUT_LENGTH: Final = frozenset({"GET", "HEAD", "OPTIONS", "DELETE"})
 
 
 class ProbeKind(StrEnum):
-    """Which driver carries a check out. UDP_CONNECT and SCTP have their place here; nothing makes such targets yet."""
+    """Which driver carries a check out. UDP_CONNECT and SCTP are for the pools of `amphorad.health.lvs`."""
 
     STREAM = "stream"
     PING = "ping"

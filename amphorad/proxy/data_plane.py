@@ -12,13 +12,13 @@ import math
 import os
 import socket
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from amphorad.board import Board, BoardFull, Kind, LastCheck, MemberState
 from amphorad.errors import ConfigError
 from amphorad.extras import Extras
-from amphorad.model import Algorithm, AppCookie, HttpCookie, Mode, ProxyProtocol, ReusePolicy, SourceIp
+from amphorad.model import Algorithm, AppCookie, HttpCookie, Member, Mode, Pool, ProxyProtocol, ReusePolicy, SourceIp
 from amphorad.proxy.admin_log import AdminLog
 from amphorad.proxy.engine.engine import (
     APP_COOKIE,
@@ -37,17 +37,19 @@ from amphorad.proxy.json_log import JSON_LINE_LIMIT, as_json
 from amphorad.proxy.listener_tls import build_context, expiry_alarms, files_of
 from amphorad.proxy.log_format import FACILITIES, LogFormatError, parse
 from amphorad.proxy.member_states import STICKS, USABLE, MemberStates
+from amphorad.proxy.member_tls import pool_tls
 from amphorad.proxy.policy import compile_policies, policy_pool_ids
 from amphorad.proxy.tls.context import rotate_ticket_keys
-from amphorad.proxy.tls.facts import CERTIFICATE_FACTS
+from amphorad.proxy.tls.facts import CERTIFICATE_FACTS, FACT_LIMITS
 from amphorad.proxy.wire.log_line import LogProgram
 from amphorad.stick_tables import KIND_ADDRESS, KIND_STRING, Shape, TableSpace
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from amphorad.model import Bind, L7Policy, Listener, ListenerTls, LoadBalancer, Member, Pool
+    from amphorad.model import Bind, L7Policy, Listener, ListenerTls, LoadBalancer
     from amphorad.proxy.member_states import Ejection, MemberId, PoolId
+    from amphorad.proxy.member_tls import PoolTls
     from amphorad.proxy.tls.context import ServerContext
     from amphorad.proxy.wire.matcher import PolicyProgram
 
@@ -57,7 +59,8 @@ PoolKey = tuple[str, str]
 _Policies = tuple[tuple["L7Policy", ...], bool]  # what a program is made of, see `compile_policies`
 MemberKey = tuple[str, str, str, str, int]  # listener, pool, member, address, port
 
-INSERTION_LIMIT_BYTES = 1536  # what the engine's buffer for inserted lines has room for, less X-Forwarded-For and Host
+# EXTRA_BYTES in engine/request.pyx, less what else goes there: Connection, Host (255 bytes of it) and X-Forwarded-For
+INSERTION_LIMIT_BYTES = 5760
 WEIGHT_LIMIT = 256
 RATED_SOURCES = 98304  # client addresses that the limit of single sources remembers, in 2 MiB
 BIND_LIMIT = 32  # MAX_BINDS in engine/runtime.pxd
@@ -65,8 +68,9 @@ TICKET_KEY_S = 3600.0  # a ticket is good for two hours, and three keys are acce
 HANDSHAKE_ALARM_INTERVAL_S = 60.0
 OVERRUN_ALARM_INTERVAL_S = 60.0  # at most one alarm of a rule in that time
 _REUSE = {ReusePolicy.NEVER: 0, ReusePolicy.SAFE: 1, ReusePolicy.RETRY: 2}
-_PROXY_VERSIONS = {None: 0, ProxyProtocol.V1: 1, ProxyProtocol.V2: 2}
+_PROXY_VERSIONS = {None: 0, ProxyProtocol.V1: 1, ProxyProtocol.V2: 2, ProxyProtocol.V2_SSL_CN: 3}
 _DRAINING = (MemberState.DRAIN, MemberState.MAINT)
+EXPORTER = "prometheus-exporter-internal"  # HAProxy's name for it (Octavia contract section 4.6)
 LINE_LIMIT = 1025  # of the traffic log, as HAProxy's
 _LOG_TAG = b"haproxy"  # log pipelines of Octavia deployments select on it (Octavia contract section 4.13)
 
@@ -145,12 +149,13 @@ class DataPlane:
 
     Attributes:
         admin_log: to the log targets of the configuration.
+        exporter_port: of the HTTP server on 127.0.0.1 that answers PROMETHEUS listeners; 0 while there is none.
     """
 
     def __init__(self, board: Board, *, threads: int, settings: Settings) -> None:
         if threads > board.threads:
             raise ValueError(f"the board was made for {board.threads} threads, not {threads}")
-        self._board = board
+        self.board = self._board = board
         self._settings = settings
         board.reset_gauges()
         self._engine = Engine(
@@ -178,12 +183,14 @@ class DataPlane:
         self._programs: dict[str, LogProgram] = {}
         self._log_socket = _TrafficLogSocket()
         self.admin_log = AdminLog()
+        self.exporter_port = 0
         self._alarms: list[str] = []
         self._seen_accept_failures = 0
         self._seen_log_drops = 0
         self._policies: dict[str, tuple[_Policies, PolicyProgram]] = {}
         self._overruns: dict[tuple[str, str], _Overruns] = {}
         self._tls: dict[str, _Tls] = {}
+        self._pool_tls: dict[PoolKey, PoolTls] = {}
         self._tickets_at = time.monotonic()
 
     def start(self) -> None:
@@ -207,6 +214,7 @@ class DataPlane:
         Raises:
             ConfigError: it cannot be carried out; what ran before still runs.
         """
+        load_balancer = _with_exporter(load_balancer, self.exporter_port)
         try:
             log_path = self._log_path(load_balancer)
             prepared = _Preparation(self, load_balancer, sockets, files or {})
@@ -260,6 +268,10 @@ class DataPlane:
             if self._tls.get(listener_id) is not tls:
                 self._alarms += expiry_alarms(listener_id, tls.context)
         self._tls = new.contexts
+        for key, towards_members in new.pool_tls.items():
+            if self._pool_tls.get(key) is not towards_members:
+                self._alarms += towards_members.expiry_alarms(_place(key))
+        self._pool_tls = new.pool_tls
         self._overruns = {key: seen for key, seen in self._overruns.items() if key[0] in new.policies}
         self._states.keep_health(new.checked_ids)
         self._states.keep({key[:3] for key in new.members})
@@ -377,7 +389,8 @@ class DataPlane:
     def _publish_states(self, listener_id: str, pool: Pool) -> None:
         runtime = self._pools[listener_id, pool.id]
         replaced = runtime.view
-        runtime.publish(self._view(listener_id, pool, runtime, self._members, is_tls=listener_id in self._tls))
+        tls = self._pool_tls.get((listener_id, pool.id))
+        runtime.publish(self._view(listener_id, pool, runtime, self._members, tls, is_tls=listener_id in self._tls))
         self._show_states(listener_id, pool, self._members)
         self._engine.retire(replaced)
 
@@ -395,6 +408,7 @@ class DataPlane:
         pool: Pool,
         runtime: PoolRuntime,
         members: dict[MemberKey, MemberRuntime],
+        tls: PoolTls | None,
         *,
         is_tls: bool,
     ) -> View:
@@ -418,6 +432,8 @@ class DataPlane:
             redispatch=self._redispatch,
             timeout_connect_ms=_milliseconds(pool.timeout_connect_s),
             timeout_member_ms=_milliseconds(pool.timeout_member_s),
+            tls=tls.context if tls is not None else None,
+            tls_sends_sni=tls is not None and tls.options.send_client_sni,
         )
         sticks = [self._states.state(key, member) in STICKS for member in pool.members]
         match pool.persistence:
@@ -599,6 +615,10 @@ class DataPlane:
             if count != tls.failures and now - tls.alarmed_at >= HANDSHAKE_ALARM_INTERVAL_S:
                 tls.failures, tls.alarmed_at = count, now
                 self._alarms.append(f"listener {listener_id}: SSL handshake failure ({count} so far, latest: {reason})")
+        for key, towards_members in self._pool_tls.items():
+            alarm = towards_members.failure_alarm(_place(key), now)
+            if alarm is not None:
+                self._alarms.append(alarm)
 
     def _watch(self, now: float) -> None:
         failures = self._engine.accept_failures
@@ -620,6 +640,11 @@ class DataPlane:
         """Conditions that an operator should know of, each once."""
         alarms, self._alarms = self._alarms, []
         return alarms
+
+    @property
+    def dropped_log_lines(self) -> int:
+        """Of the traffic log, that its socket did not take."""
+        return self._engine.log_drops
 
     def sessions(self) -> int:
         """Client connections, of all listeners."""
@@ -696,6 +721,7 @@ class _Preparation:
     ) -> None:
         self._files = files
         self.contexts: dict[str, _Tls] = {}
+        self.pool_tls: dict[PoolKey, PoolTls] = {}
         self.listeners: dict[str, ListenerRuntime] = {}
         self.pools: dict[PoolKey, PoolRuntime] = {}
         self.members: dict[MemberKey, MemberRuntime] = {}
@@ -731,7 +757,11 @@ class _Preparation:
             self.members[member_key] = plane._members.get(member_key) or MemberRuntime(
                 plane._engine, plane._board.claim(Kind.MEMBER, *identity), member.id, member.address, member.port
             )
-        self.views[key] = plane._view(listener.id, pool, runtime, self.members, is_tls=listener.tls is not None)
+        tls = pool_tls(_place(key), pool, self._files, plane._pool_tls.get(key))
+        if tls is not None:
+            self.pool_tls[key] = tls
+        is_tls = listener.tls is not None
+        self.views[key] = plane._view(listener.id, pool, runtime, self.members, tls, is_tls=is_tls)
 
     def _prepare_listener(self, load_balancer: LoadBalancer, listener: Listener) -> None:
         plane = self._plane
@@ -776,6 +806,18 @@ class _Preparation:
         return tls.context
 
 
+def _with_exporter(load_balancer: LoadBalancer, port: int) -> LoadBalancer:
+    """PROMETHEUS listeners get a pool whose only member is the exporter."""
+    if not port or not any(listener.is_prometheus for listener in load_balancer.listeners):
+        return load_balancer
+    pool = Pool(id=EXPORTER, mode=Mode.HTTP, members=(Member(id=EXPORTER, address="127.0.0.1", port=port),))
+    listeners = tuple(
+        replace(listener, pools=(pool,), default_pool=pool.id) if listener.is_prometheus else listener
+        for listener in load_balancer.listeners
+    )
+    return replace(load_balancer, listeners=listeners)
+
+
 def _speaks_http(listener: Listener) -> bool:
     """Whether clients are served as HTTP: also on a TCP listener whose default pool is an HTTP one.
 
@@ -800,8 +842,8 @@ def _hsts_line(listener: Listener) -> bytes | None:
 
 
 def _require_listener_carried_out(listener: Listener) -> None:
-    if listener.is_prometheus:
-        raise ConfigError(f"listener {listener.id}: PROMETHEUS is not supported yet")
+    if listener.is_prometheus and listener.default_pool is None:
+        raise ConfigError(f"listener {listener.id}: a PROMETHEUS listener needs an exporter behind it")
     needs_http = listener.policies or listener.redirect_plain_to_https or listener.hsts is not None
     if needs_http and listener.mode is not Mode.HTTP:
         raise ConfigError(f"listener {listener.id}: L7 policies, redirects and HSTS need an HTTP listener")
@@ -811,12 +853,6 @@ def _require_carried_out(listener: Listener, pool: Pool) -> None:
     """A last line of defence behind the dialect: nothing that the engine would silently ignore."""
     if listener.mode is Mode.HTTP and pool.mode is not Mode.HTTP:
         raise ConfigError(f"pool {pool.id} of listener {listener.id}: an HTTP listener needs HTTP pools")
-    if pool.proxy_protocol not in _PROXY_VERSIONS:
-        raise ConfigError(
-            f"pool {pool.id} of listener {listener.id}: PROXY protocol {pool.proxy_protocol} is not supported yet"
-        )
-    if pool.tls is not None:
-        raise ConfigError(f"pool {pool.id} of listener {listener.id}: tls is not supported yet")
     if isinstance(pool.persistence, HttpCookie | AppCookie):
         longest = max((len(member.cookie or "") for member in pool.members), default=0)
         if pool.mode is not Mode.HTTP or len(pool.persistence.name) + longest > COOKIE_LIMIT_BYTES:
@@ -827,6 +863,11 @@ def _require_carried_out(listener: Listener, pool: Pool) -> None:
         member.weight > WEIGHT_LIMIT for member in pool.members
     ):
         raise ConfigError(f"pool {pool.id}: weights are at most {WEIGHT_LIMIT}")
+
+
+def _place(key: PoolKey) -> str:
+    """For messages."""
+    return f"pool {key[1]} of listener {key[0]}"
 
 
 def _cookie_attributes(extras: Extras, *, is_tls: bool) -> bytes:
@@ -850,7 +891,9 @@ def _insertions(pool: Pool, extras: Extras) -> list[tuple[bytes, bytes | int | s
     size = 0
     for insertion in pool.header_insertions:
         if insertion.value in CERTIFICATE_FACTS:
-            insertions.append((insertion.name.lower().encode(), CERTIFICATE_FACTS.index(insertion.value)))
+            fact = CERTIFICATE_FACTS.index(insertion.value)
+            size += len(insertion.name) + FACT_LIMITS[fact] + 4
+            insertions.append((insertion.name.lower().encode(), fact))
             continue
         value = None if insertion.value == "%[dst_port]" else insertion.value.encode()
         if value is not None and b"%" in value:

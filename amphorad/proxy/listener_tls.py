@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from typing import TYPE_CHECKING
 
 from amphorad.errors import ConfigError
@@ -17,12 +16,8 @@ if TYPE_CHECKING:
 
 __all__ = ["build_context", "expiry_alarms", "files_of"]
 
-log = logging.getLogger(__name__)
-
 DAY_S = 86400
 EXPIRY_WARNING_S = 14 * DAY_S  # the controller renews its own certificates then
-HTTP_1 = ("http/1.1", "http/1.0")
-_told_of_h2: set[str] = set()
 
 
 def files_of(listener: Listener, files: Mapping[str, bytes]) -> dict[str, bytes]:
@@ -47,7 +42,7 @@ def files_of(listener: Listener, files: Mapping[str, bytes]) -> dict[str, bytes]
 def build_context(listener: Listener, files: Mapping[str, bytes]) -> ServerContext:
     """The context of a TLS listener.
 
-    HTTP/2 is not spoken: of the protocols asked for, only the HTTP/1 ones are offered, which the log says once.
+    Without a choice of the file's, an HTTP listener offers HTTP/2 and HTTP/1.1, as recent HAProxy does.
 
     Raises:
         ConfigError: a certificate, key, CA, CRL or cipher list is unusable; the message names the file or the option.
@@ -57,9 +52,6 @@ def build_context(listener: Listener, files: Mapping[str, bytes]) -> ServerConte
         raise ConfigError(f"listener {listener.id}: TLS needs a crt-list")
     asks = tls.ca_file is not None and tls.client_authentication is not ClientAuthentication.NONE
     protocols = tls.alpn if tls.alpn is not None else ("h2", "http/1.1")
-    if "h2" in protocols and listener.id not in _told_of_h2:
-        _told_of_h2.add(listener.id)
-        log.info("HTTP/2 is not offered yet, only HTTP/1 listener=%s", listener.id)
     try:
         return ServerContext(
             [(path, files[path]) for path in certificate_files(files[tls.crt_list], tls.crt_list)],
@@ -70,7 +62,7 @@ def build_context(listener: Listener, files: Mapping[str, bytes]) -> ServerConte
             ciphers=tls.ciphers,
             ciphersuites=tls.ciphersuites,
             versions=tls.versions,
-            protocols=[name.encode() for name in protocols if name in HTTP_1],
+            protocols=[name.encode() for name in protocols],
         )
     except ValueError as error:
         raise ConfigError(f"listener {listener.id}: {error}") from error

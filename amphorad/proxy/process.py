@@ -58,12 +58,14 @@ from amphorad.plan import MemberKey
 from amphorad.privileges import drop_to, set_name
 from amphorad.proxy.admin_log import Severity
 from amphorad.proxy.data_plane import DataPlane, Settings
+from amphorad.proxy.exporter import Exporter
 from amphorad.proxy.peers.exchange import PeerExchange
+from amphorad.status import build_listeners
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from amphorad.model import Bind
+    from amphorad.model import Bind, LoadBalancer
 
 __all__ = ["ControlLoop", "Survival", "main"]
 
@@ -127,6 +129,9 @@ class ControlLoop:
         self._survival = survival
         self._survive = survival is not None
         self._in_force: Apply | None = None
+        self._exporter: Exporter | None = None
+        self._exporting: asyncio.Task[None] | None = None
+        self._metrics_of: LoadBalancer | None = None
 
     async def run(self) -> None:
         """Serves until a Stop message, or the end of the control socket unless it survives that, and then until the
@@ -146,6 +151,8 @@ class ControlLoop:
             await asyncio.gather(maintenance, return_exceptions=True)
             await monitors.close()
             await peers.close()
+            if self._exporter is not None:
+                await self._exporter.close()
             self._verdicts.clear()
             self._plane.stop(grace_s)  # blocks, and nothing else is left to do
 
@@ -211,17 +218,37 @@ class ControlLoop:
         started = time.monotonic()
         load_balancer = decode_load_balancer(message.load_balancer)
         refusal = None
+        self._export(load_balancer)
         try:
             self._plane.apply(load_balancer, _take_sockets(message, channel), message.files)
             self._in_force = message
+            self._metrics_of = load_balancer
             if self._monitors is not None:
-                self._monitors.apply(load_balancer)
+                self._monitors.apply(load_balancer, message.files)
             if self._peers is not None:
                 self._peers.apply(load_balancer)
         except ConfigError as error:
             refusal = Refusal.of(error)
         self._last_pulse = Pulse(-1, -1)  # the receipt's figures are newer: another pulse must follow, whatever it says
         return Receipt(message.generation, time.monotonic() - started, self._plane.draining(), refusal)
+
+    # --- metrics ---
+
+    def _export(self, load_balancer: LoadBalancer) -> None:
+        """Starts what answers PROMETHEUS listeners, once there is one; it stays until the end."""
+        if self._exporter is None and any(listener.is_prometheus for listener in load_balancer.listeners):
+            self._exporter = Exporter(self._render_metrics)
+            self._exporting = asyncio.create_task(self._exporter.start(), name="exporter")
+            self._plane.exporter_port = self._exporter.port
+
+    def _render_metrics(self) -> tuple[bytes, str]:
+        """In a thread of its own: with thousands of members it takes a while."""
+        from amphorad.metrics import CONTENT_TYPE, render_metrics  # most load balancers never need it
+
+        load_balancer = self._metrics_of
+        assert load_balancer is not None
+        listeners = build_listeners(load_balancer, self._plane.board)
+        return render_metrics(load_balancer, listeners, self._plane.dropped_log_lines), CONTENT_TYPE
 
     # --- health ---
 

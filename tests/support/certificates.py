@@ -51,22 +51,29 @@ def _name(common_name: str) -> x509.Name:
 
 
 class Authority:
-    """A root that signs certificates and revocation lists."""
+    """A root, or an authority below another one, that signs certificates and revocation lists."""
 
-    def __init__(self, common_name: str = "root") -> None:
+    def __init__(
+        self,
+        common_name: str = "root",
+        days: int = 3650,
+        subject: x509.Name | None = None,
+        *,
+        issuer: Authority | None = None,
+    ) -> None:
         self._key = ec.generate_private_key(ec.SECP256R1())
-        self._name = _name(common_name)
+        self._name = subject or _name(common_name)
         now = datetime.datetime.now(datetime.UTC)
         self.certificate = (
             x509.CertificateBuilder()
             .subject_name(self._name)
-            .issuer_name(self._name)
+            .issuer_name(issuer._name if issuer is not None else self._name)
             .public_key(self._key.public_key())
             .serial_number(x509.random_serial_number())
-            .not_valid_before(now - _DAY)
-            .not_valid_after(now + 3650 * _DAY)
+            .not_valid_before(now - 1000 * _DAY)
+            .not_valid_after(now + days * _DAY)
             .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-            .sign(self._key, hashes.SHA256())
+            .sign(issuer._key if issuer is not None else self._key, hashes.SHA256())
         )
 
     @property
@@ -79,21 +86,25 @@ class Authority:
         *names: str,
         days: float = 365,
         key: PrivateKey | None = None,
+        server: bool = True,
         subject: x509.Name | None = None,
     ) -> Identity:
-        """A certificate for a server or a client. `days` < 0: it has expired that long ago; `subject` is the whole of it."""
+        """A certificate for a server or a client. `days` < 0: it has expired that long ago. `server`: not for
+        clients alone. `subject`: in place of the usual one."""
         key = key or ec.generate_private_key(ec.SECP256R1())
         now = datetime.datetime.now(datetime.UTC)
         builder = (
             x509.CertificateBuilder()
-            .subject_name(subject or _name(common_name))
+            .subject_name(subject if subject is not None else _name(common_name))
             .issuer_name(self._name)
             .public_key(key.public_key())
             .serial_number(x509.random_serial_number())
             .not_valid_before(now - 1000 * _DAY)
             .not_valid_after(now + days * _DAY)
             .add_extension(
-                x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]),
+                x509.ExtendedKeyUsage(
+                    [ExtendedKeyUsageOID.CLIENT_AUTH, *([ExtendedKeyUsageOID.SERVER_AUTH] if server else [])]
+                ),
                 critical=False,
             )
         )

@@ -90,14 +90,22 @@ class EchoMember:
 
 
 def tls_text(
-    port: int, member: int, bind_options: str, *, client_ms: int = 15000, frontend: str = "", backend: str = ""
+    port: int,
+    member: int,
+    bind_options: str,
+    *,
+    client_ms: int = 15000,
+    frontend: str = "",
+    backend: str = "",
+    log: str | None = None,
 ) -> str:
     return f"""\
 global
     maxconn 4000
+    {f"log {log} local0" if log else ""}
 
 defaults
-    no log
+    {"log global" if log else "no log"}
     retries 3
     option redispatch
     option http-keep-alive
@@ -202,11 +210,14 @@ def run_tls_rig(
     client_ms: int = 15000,
     frontend: str = "",
     backend: str = "",
+    log: str | None = None,
     strict: bool = False,
 ) -> Iterator[TlsRig]:
     """Serves `rig` with "amphorad" or "haproxy" for as long as the context lasts; `strict`: amphorad reads the text as HAProxy."""
     member = EchoMember()
-    text = tls_text(rig.port, member.port, bind_options, client_ms=client_ms, frontend=frontend, backend=backend)
+    text = tls_text(
+        rig.port, member.port, bind_options, client_ms=client_ms, frontend=frontend, backend=backend, log=log
+    )
     try:
         if proxy == "haproxy":
             with ReferenceHAProxy(rig.directory, text):

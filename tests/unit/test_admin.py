@@ -5,6 +5,7 @@ import errno
 import json
 import socket
 import stat
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, TypeVar
 
@@ -27,8 +28,17 @@ class Handler:
     def __init__(self) -> None:
         self.texts: list[tuple[str, str]] = []
         self.error: Exception | None = None
+        self.gone = 0
+        self.builders: list[int] = []
 
-    def status(self) -> Status:
+    def status_builder(self) -> Callable[[], Status]:
+        return lambda: self.build()
+
+    def build(self) -> Status:
+        self.builders.append(threading.get_ident())
+        if self.gone:
+            self.gone -= 1
+            raise ValueError("mmap closed or invalid")
         return STATUS
 
     async def apply_text(self, text: str, file: str) -> admin.ApplyReceipt:
@@ -169,3 +179,25 @@ async def _in_thread(function: Callable[[], T]) -> T:
     """Runs blocking code of the client while the server's loop goes on; the thread is gone afterwards."""
     with ThreadPoolExecutor(1) as pool:
         return await asyncio.get_running_loop().run_in_executor(pool, function)
+
+
+@pytest.mark.asyncio
+async def test_status_is_built_beside_the_loop(running: Running) -> None:
+    async with running:
+        (answer,) = await running.ask(b'{"command":"status","version":1}')
+
+    assert "result" in answer
+    assert running.handler.builders
+    assert threading.get_ident() not in running.handler.builders
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize(("gone", "is_answered"), [(1, True), (2, False)])
+async def test_status_whose_board_is_replaced_meanwhile_is_built_once_more(
+    running: Running, gone: int, is_answered: bool
+) -> None:
+    running.handler.gone = gone
+    async with running:
+        (answer,) = await running.ask(b'{"command":"status","version":1}')
+
+    assert (answer["error"] is None) == is_answered

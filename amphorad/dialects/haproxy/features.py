@@ -41,6 +41,7 @@ ALL_FEATURES: Final = frozenset(Feature)
 SUPPORTED: Final = frozenset(
     {
         Feature.TRAFFIC_LOG,
+        Feature.PROMETHEUS,
         Feature.HEALTH_MONITOR,
         Feature.TLS_MONITOR,
         Feature.PING_MONITOR,
@@ -55,6 +56,8 @@ SUPPORTED: Final = frozenset(
         Feature.TLS_CLIENT_AUTHENTICATION,
         Feature.TLS_HEADER_INSERTION,
         Feature.HSTS,
+        Feature.TLS_MEMBER,
+        Feature.PROXY_PROTOCOL_TLS,
     }
 )
 """What the data plane carries out today. A feature is added here by the change that builds it."""

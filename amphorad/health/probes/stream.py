@@ -23,12 +23,14 @@ from amphorad.health.probes.tls_hello import RECEIVED_LIMIT, TlsConversation, ma
 from amphorad.health.verdict import CheckStatus, Finding
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from amphorad.health.probes.conversation import Conversation
     from amphorad.health.probes.poller import Poller
     from amphorad.health.probes.prober import Attempt, Owner
     from amphorad.health.target import CheckTls, HttpCheck, Target
 
-__all__ = ["LOCAL_ERRORS", "StreamProber", "error_text"]
+__all__ = ["LOCAL_ERRORS", "StreamProber", "begin_stream", "error_text"]
 
 LOCAL_ERRORS: Final = frozenset(
     {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL, errno.EAGAIN}
@@ -48,9 +50,14 @@ def error_text(number: int) -> str:
 
 
 class StreamProber:
-    """TCP, HTTP, HTTPS and TLS-HELLO checks, with or without a PROXY header."""
+    """TCP, HTTP, HTTPS and TLS-HELLO checks, with or without a PROXY header.
 
-    def __init__(self, poller: Poller) -> None:
+    Args:
+        files: content of files that TLS options name, by path; the owner changes it and then calls `forget`.
+    """
+
+    def __init__(self, poller: Poller, files: Mapping[str, bytes] | None = None) -> None:
+        self._files = files if files is not None else {}
         self._poller = poller
         self._contexts: dict[CheckTls, ssl.SSLContext] = {}
         self._requests: dict[HttpCheck, bytes] = {}
@@ -64,18 +71,7 @@ class StreamProber:
             connection = socket.socket(_PROTOCOLS[":" in target.address], _TYPE)
         except OSError as error:
             return Finding(CheckStatus.LOCAL, None, error_text(error.errno or 0))
-        try:
-            number = connection.connect_ex((target.address, target.port))
-        except (
-            OSError,
-            ValueError,
-        ) as error:  # not an address of this family; a name would be looked up, and none comes here
-            connection.close()
-            return Finding(CheckStatus.L4CON, None, str(error))
-        if number not in (0, errno.EINPROGRESS):
-            connection.close()
-            return _connect_failure(number)
-        return _StreamAttempt(self._poller, connection, conversation, owner, target)
+        return begin_stream(self._poller, connection, conversation, owner, target)
 
     def forget(self) -> None:
         self._contexts.clear()
@@ -90,7 +86,7 @@ class StreamProber:
             return TcpConversation() if http is None else self._http(http)
         context = self._contexts.get(tls)
         if context is None:
-            context = self._contexts[tls] = make_context(tls)
+            context = self._contexts[tls] = make_context(tls, self._files)
         if http is None:
             return TlsConversation(context, None)
 
@@ -107,6 +103,24 @@ class StreamProber:
         if request is None:
             request = self._requests[http] = http.request
         return HttpConversation(request, status_matcher(http.expected))
+
+
+def begin_stream(
+    poller: Poller, connection: socket.socket, conversation: Conversation, owner: Owner, target: Target
+) -> Attempt | Finding:
+    """Connects a stream socket, which belongs to the attempt from now on, and carries the conversation on it."""
+    try:
+        number = connection.connect_ex((target.address, target.port))
+    except (
+        OSError,
+        ValueError,
+    ) as error:  # not an address of this family; a name would be looked up, and none comes here
+        connection.close()
+        return Finding(CheckStatus.L4CON, None, str(error))
+    if number not in (0, errno.EINPROGRESS):
+        connection.close()
+        return _connect_failure(number)
+    return _StreamAttempt(poller, connection, conversation, owner, target)
 
 
 class _StreamAttempt:

@@ -5,6 +5,8 @@ The TLS engine works on memory buffers, so this is bytes in and bytes out like e
 
 from __future__ import annotations
 
+import contextlib
+import os
 import ssl
 import warnings
 from typing import TYPE_CHECKING, Final
@@ -14,7 +16,7 @@ from amphorad.health.verdict import CheckStatus, Finding
 from amphorad.model import TLS_VERSIONS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator, Mapping
 
     from amphorad.health.probes.conversation import Conversation
     from amphorad.health.target import CheckTls
@@ -34,8 +36,11 @@ _VERSIONS: Final = {
 _READ_BYTES: Final = 16384
 
 
-def make_context(tls: CheckTls) -> ssl.SSLContext:
+def make_context(tls: CheckTls, files: Mapping[str, bytes]) -> ssl.SSLContext:
     """A client context. TLS 1.3 suites stay the library's: Python cannot choose them.
+
+    Args:
+        files: content by path, of what this process may not open itself.
 
     Raises:
         OSError, ssl.SSLError: a file is missing or no certificate.
@@ -45,12 +50,16 @@ def make_context(tls: CheckTls) -> ssl.SSLContext:
     context.verify_mode = ssl.CERT_REQUIRED if tls.verify else ssl.CERT_NONE
     if tls.verify:
         # No name to check, no system store: only the pool's own CA counts.
-        context.load_verify_locations(cafile=tls.ca_file)
+        with _readable(tls.ca_file, files) as path:
+            context.load_verify_locations(cafile=path)
         if tls.crl_file is not None:
-            context.load_verify_locations(cafile=tls.crl_file)
+            with _readable(tls.crl_file, files) as path:
+                context.load_verify_locations(cafile=path)
             context.verify_flags |= ssl.VerifyFlags.VERIFY_CRL_CHECK_CHAIN | ssl.VerifyFlags.VERIFY_CRL_CHECK_LEAF
     if tls.certificate_file is not None:
-        context.load_cert_chain(tls.certificate_file)
+        with _readable(tls.certificate_file, files) as path:
+            assert path is not None
+            context.load_cert_chain(path, password="")  # never ask for one on the terminal
     if tls.ciphers is not None:
         context.set_ciphers(tls.ciphers)
     if tls.versions != TLS_VERSIONS:
@@ -58,6 +67,20 @@ def make_context(tls: CheckTls) -> ssl.SSLContext:
     if tls.alpn is not None:
         context.set_alpn_protocols(list(tls.alpn))
     return context
+
+
+@contextlib.contextmanager
+def _readable(file: str | None, files: Mapping[str, bytes]) -> Iterator[str | None]:
+    """A path to what `files` has of it, or the path itself: the library reads keys and revocation lists from paths only."""
+    if file is None or file not in files:
+        yield file
+        return
+    descriptor = os.memfd_create("tls")
+    try:
+        os.write(descriptor, files[file])
+        yield f"/proc/self/fd/{descriptor}"
+    finally:
+        os.close(descriptor)
 
 
 def _limit_versions(context: ssl.SSLContext, wanted: frozenset[str]) -> None:

@@ -4,6 +4,7 @@ from typing_extensions import Buffer
 
 from amphorad.proxy.engine.stick_table import Table
 from amphorad.proxy.tls.context import ServerContext
+from amphorad.proxy.tls.member_context import MemberContext
 from amphorad.proxy.wire.log_line import LogProgram
 from amphorad.proxy.wire.matcher import PolicyProgram
 
@@ -78,6 +79,8 @@ class View:
         redispatch: bool,
         timeout_connect_ms: int,
         timeout_member_ms: int,
+        tls: MemberContext | None = None,
+        tls_sends_sni: bool = False,
     ) -> None: ...
     @property
     def table(self) -> Table | None: ...

@@ -33,6 +33,7 @@ from amphorad.proxy.engine.system cimport (
     store_i32, store_u32, witness_i32,
 )
 from amphorad.proxy.tls.context cimport ServerContext
+from amphorad.proxy.tls.member_context cimport MemberContext, Resumption, resumption_free
 from amphorad.proxy.wire.log_line cimport LogProgram
 from amphorad.proxy.wire.matcher cimport ACTION_POOL, PolicyProgram
 
@@ -65,6 +66,7 @@ cdef class Runtime:
     cdef Engine engine
     cdef PerThread *per_thread
     cdef Slot *slot
+    cdef uint32_t threads
     cdef readonly uint32_t slot_number
 
     def __cinit__(self, Engine engine, uint32_t slot_number, *arguments):
@@ -72,6 +74,7 @@ cdef class Runtime:
         self.engine = engine
         self.slot_number = slot_number
         self.slot = engine.slot_at(slot_number)
+        self.threads = engine.shared.thread_count
         if posix_memalign(<void **>&self.per_thread, 64, engine.shared.thread_count * sizeof(PerThread)) != 0:
             raise MemoryError
         memset(self.per_thread, 0, engine.shared.thread_count * sizeof(PerThread))
@@ -123,6 +126,10 @@ cdef class MemberRuntime(Runtime):
             self.member.address_length = sizeof(sockaddr_in)
 
     def __dealloc__(self):
+        cdef uint32_t index
+        if self.per_thread != NULL:
+            for index in range(self.threads):
+                resumption_free(<Resumption *>self.per_thread[index].tls_session)
         free(self.member)
 
     def show(self, uint32_t state, uint32_t weight, bint usable, bint sticks) -> None:
@@ -173,7 +180,7 @@ cdef class View:
     def __init__(
         self, str name, list members not None, list usable not None, list weights not None, PoolRuntime pool not None, *,
         str algorithm, bint is_http, int reuse, int proxy_protocol, bint forwarded_for, list insertions, int retries, bint redispatch,
-        uint32_t timeout_connect_ms, uint32_t timeout_member_ms,
+        uint32_t timeout_connect_ms, uint32_t timeout_member_ms, MemberContext tls=None, bint tls_sends_sni=False,
     ):
         cdef MemberRuntime member
         cdef uint32_t index
@@ -217,6 +224,10 @@ cdef class View:
         view.redispatch = redispatch
         view.timeout_connect_ms = timeout_connect_ms
         view.timeout_member_ms = timeout_member_ms
+        if tls is not None:
+            self.kept.append(tls)
+            view.tls = tls.context
+            view.tls_sends_sni = tls_sends_sni
         self.add_insertions(insertions)
 
     def add_persistence(self, int kind, bytes cookie_name, Table table, list cookies not None, list sticks not None,

@@ -19,8 +19,9 @@ from amphorad.proxy.engine.runtime cimport (
     AT_EOF, CONNECTING, EXCHANGE, FAILED, HANDSHAKING, HEAD_TIMED, HEADROOM, LINGERING, PEER_CLOSED, READABLE, REQUEST_DONE,
     REQUEST_HEAD, RESPONSE_DONE, RESPONSE_STARTED, WAITING, WRITABLE, Conn, ListenerConfig, MemberConn, Thread, load_config,
 )
-from amphorad.proxy.engine.session cimport session_close, session_connect, session_free, session_retry
+from amphorad.proxy.engine.session cimport session_close, session_connect, session_free, session_retry, session_secure
 from amphorad.proxy.engine.traffic_log cimport log_begin
+from amphorad.proxy.tls.transport cimport tls_give_up
 
 cdef enum:
     PIPELINE_TURN = 16          # exchanges of one connection before the others get their turn
@@ -95,6 +96,8 @@ cdef void client_timer(Conn *conn) noexcept nogil:
             step(session)
     elif session.phase == REQUEST_HEAD:
         if (session.exchanges and not session.flags & HEAD_TIMED) or conn.out != NULL or conn.flags & HANDSHAKING:
+            if conn.flags & HANDSHAKING:
+                tls_give_up(conn)
             session_close(session)  # idle, or it does not take its last answer, or it does not finish its handshake
             return
         session.flags = 0
@@ -122,11 +125,15 @@ cdef void client_timer(Conn *conn) noexcept nogil:
 cdef void member_ready(Conn *conn) noexcept nogil:
     cdef MemberConn *member_conn = <MemberConn *>conn
     cdef Session *session = member_conn.session
+    cdef int secured
     cdef int next
     if session.phase == CONNECTING:
         if not conn.flags & (WRITABLE | FAILED | PEER_CLOSED):
             return
-        if member_conn_error(member_conn) != 0:
+        secured = -1 if member_conn_error(member_conn) != 0 else session_secure(session)
+        if secured == 0:
+            return
+        if secured < 0:
             next = connect_outcome(session, session_retry(session, &HTTP_MEMBER))
         else:
             note_connected(session.member)

@@ -16,7 +16,7 @@ from amphorad.proxy.engine.memory cimport blocks_release, pipes_release, timers_
 from amphorad.proxy.engine.outcome cimport HTTP_CLIENT, evict
 from amphorad.proxy.engine.relay cimport TCP_CLIENT, relay_accept
 from amphorad.proxy.engine.runtime cimport (
-    COMPOSE_BYTES, DEAD, FAILED, HEADROOM, INBOX_PLACES, MAX_BINDS, PEER_CLOSED, QUEUED, READABLE, REQUEST_HEAD,
+    COMPOSE_BYTES, DEAD, FAILED, HEADROOM, INBOX_PLACES, MAX_BINDS, MULTIPLEXED, PEER_CLOSED, QUEUED, READABLE, REQUEST_HEAD,
     SCRATCH_BYTES, WRITABLE, Conn, ConnKind, Handover, ListenerBind, ListenerConfig, Member, MemberConn, Session,
     load_config, load_listeners, load_members,
 )
@@ -30,6 +30,7 @@ from amphorad.proxy.engine.system cimport (
     socklen_t, store_u32, store_u64, wall_us, write,
 )
 from amphorad.proxy.engine.traffic_log cimport log_flush
+from amphorad.proxy.http2.connection cimport http2_close, http2_drain
 from amphorad.proxy.tls.transport cimport tls_accept
 from amphorad.proxy.wire.log_line cimport LogClock
 from amphorad.proxy.wire.regex cimport regex_scratch_release
@@ -74,7 +75,10 @@ cdef void thread_close(Thread *thread) noexcept nogil:
     cdef Session *session
     cdef MemberConn *member_conn
     while thread.sessions != NULL:
-        session_close(thread.sessions)
+        if thread.sessions.phase == MULTIPLEXED:
+            http2_close(thread.sessions)
+        else:
+            session_close(thread.sessions)
     run_queue(thread)
     bury(thread)
     while thread.free_sessions != NULL:
@@ -233,7 +237,10 @@ cdef void sweep(Thread *thread) noexcept nogil:
     thread.accept_wanted = 1  # limits may have grown
     while session != NULL:
         following = session.next
-        if (session.phase == REQUEST_HEAD and session.pending == NULL and session.client.out == NULL
+        if session.phase == MULTIPLEXED:
+            if peek_u32(&thread.shared.stopping) or peek_u32(&session.listener.removed) or speaks_otherwise(session):
+                http2_drain(session)
+        elif (session.phase == REQUEST_HEAD and session.carrier == NULL and session.pending == NULL and session.client.out == NULL
                 and (peek_u32(&thread.shared.stopping) or peek_u32(&session.listener.removed) or speaks_otherwise(session))):
             session_close(session)
         elif (session.start_us < peek_u64(&session.listener.evict_before_us)
@@ -331,9 +338,11 @@ cdef void begin(Thread *thread, const Handover *arrival) noexcept nogil:
     session.client_port = arrival.client_port
     session.bind = arrival.bind
     session.port = listener.binds[arrival.bind].port
-    if config.tls != NULL and tls_accept(&session.client, config.tls) != 0:
-        session_close(session)
-        return
+    if config.tls != NULL:
+        session.start_us = thread.now_us  # of the handshake, should it fail
+        if tls_accept(&session.client, config.tls) != 0:
+            session_close(session)
+            return
     if config.is_http:
         exchange_accept(session)
     else:

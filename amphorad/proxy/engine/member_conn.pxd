@@ -3,9 +3,13 @@
 from amphorad.proxy.engine.runtime cimport ConnKind, Member, MemberConn, Session, Thread
 
 cdef MemberConn *member_conn_open(Thread *thread, Member *member, const ConnKind *kind) noexcept nogil
-cdef MemberConn *member_conn_take_idle(Thread *thread, Member *member, const ConnKind *kind) noexcept nogil
+cdef MemberConn *member_conn_take_idle(
+    Thread *thread, Member *member, void *tls, const char *name, const ConnKind *kind
+) noexcept nogil
 cdef void member_conn_give_idle(MemberConn *member_conn) noexcept nogil
-cdef MemberConn *member_conn_take_kept(Session *session, Member *member, int version, const ConnKind *kind) noexcept nogil
+cdef MemberConn *member_conn_take_kept(
+    Session *session, Member *member, int version, void *tls, const char *name, const ConnKind *kind
+) noexcept nogil
 cdef void member_conn_keep(Session *session, MemberConn *member_conn) noexcept nogil
 cdef void member_conns_close_kept(Session *session) noexcept nogil
 cdef void member_conn_close(MemberConn *member_conn) noexcept nogil

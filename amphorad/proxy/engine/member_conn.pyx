@@ -8,6 +8,9 @@ the thread's references to the member are kept here.
 
 A connection that began with a PROXY header is private to its client: between requests it waits in a list of the session,
 a few at most (HAProxy: `max-session-srv-conns`), and is not in the member's gauge, because nobody else could have it.
+
+With TLS an idle connection serves only sessions that would make the same one: same context, same server name. One of another
+context was made before the pool's TLS changed; it is closed when it is met.
 """
 
 from libc.stdint cimport uint8_t, uint32_t
@@ -23,16 +26,17 @@ from amphorad.proxy.engine.system cimport (
     EINPROGRESS, IPPROTO_TCP, SO_ERROR, SOCK_CLOEXEC, SOCK_NONBLOCK, SOCK_STREAM, SOL_SOCKET, TCP_NODELAY, bump_i32,
     bump_u32, close, connect, errno, getsockopt, peek_u32, setsockopt, sockaddr, socket, socklen_t,
 )
-
+from amphorad.proxy.tls.transport cimport tls_context, tls_is_with
 
 cdef enum:
+    LOOKED_AT = 64              # idle connections of one member, in search of one with the right server name
     IDLE_SPARE = 4              # idle connections beyond the most that were in use at the same time
     KEPT_LIMIT = 5              # private connections of one client that wait for its requests
 
 
 cdef void idle_ready(Conn *conn) noexcept nogil:
-    if conn.flags & (READABLE | PEER_CLOSED | FAILED):
-        member_conn_close(<MemberConn *>conn)
+    if conn.flags & (READABLE | PEER_CLOSED | FAILED) and (conn.transport == NULL or not is_quiet(<MemberConn *>conn)):
+        member_conn_close(<MemberConn *>conn)  # with TLS it may have been a session ticket, or no more than an event
 
 
 cdef void idle_timer(Conn *conn) noexcept nogil:
@@ -68,7 +72,7 @@ cdef inline int is_wanted(const PerThread *local) noexcept nogil:
 
 
 cdef void kept_ready(Conn *conn) noexcept nogil:
-    if conn.flags & (READABLE | PEER_CLOSED | FAILED):
+    if conn.flags & (READABLE | PEER_CLOSED | FAILED) and (conn.transport == NULL or not is_quiet(<MemberConn *>conn)):
         kept_timer(conn)
 
 
@@ -136,10 +140,20 @@ cdef int member_conn_error(MemberConn *member_conn) noexcept nogil:
     return error
 
 
-cdef MemberConn *member_conn_take_idle(Thread *thread, Member *member, const ConnKind *kind) noexcept nogil:
-    """The idle connection used last, or NULL."""
+cdef MemberConn *member_conn_take_idle(
+    Thread *thread, Member *member, void *tls, const char *name, const ConnKind *kind
+) noexcept nogil:
+    """The idle connection used last of those with this TLS context (NULL: plain) and server name, or NULL."""
     cdef PerThread *local = &member.per_thread[thread.index]
     cdef MemberConn *member_conn = local.idle_head
+    cdef MemberConn *following
+    cdef int left = LOOKED_AT
+    while member_conn != NULL and not tls_is_with(&member_conn.conn, tls, name):
+        following = member_conn.idle_next
+        if tls_context(&member_conn.conn) != tls:
+            member_conn_close(member_conn)
+        left -= 1
+        member_conn = following if left else NULL
     if member_conn == NULL:
         return NULL
     unlink_idle(local, member_conn)
@@ -242,10 +256,15 @@ cdef void unlink_kept(MemberConn *member_conn) noexcept nogil:
     session.kept_count -= 1
 
 
-cdef MemberConn *member_conn_take_kept(Session *session, Member *member, int version, const ConnKind *kind) noexcept nogil:
-    """The client's own connection to that member, begun with a header of that version, or NULL."""
+cdef MemberConn *member_conn_take_kept(
+    Session *session, Member *member, int version, void *tls, const char *name, const ConnKind *kind
+) noexcept nogil:
+    """The client's own connection to that member, begun with a header of that version and with that TLS, or NULL."""
     cdef MemberConn *member_conn = session.kept
-    while member_conn != NULL and (member_conn.member != member or member_conn.is_private != version):
+    while member_conn != NULL and (
+        member_conn.member != member or member_conn.is_private != version
+        or not tls_is_with(&member_conn.conn, tls, name)
+    ):
         member_conn = member_conn.idle_next
     if member_conn == NULL:
         return NULL

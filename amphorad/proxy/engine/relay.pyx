@@ -22,7 +22,7 @@ from amphorad.proxy.engine.runtime cimport (
 )
 from amphorad.proxy.engine.session cimport (
     ATTEMPT_FAILED, ATTEMPT_STARTED, count_event, count_in, count_out, session_close, session_connect, session_free,
-    listener_row, session_greet, session_is_within_rates, session_listens, session_retry, session_set_pool,
+    listener_row, session_greet, session_is_within_rates, session_listens, session_retry, session_secure, session_set_pool,
 )
 from amphorad.proxy.engine.traffic_log cimport log_begin, log_end
 
@@ -239,12 +239,16 @@ cdef void client_timer(Conn *conn) noexcept nogil:
 cdef void member_ready(Conn *conn) noexcept nogil:
     cdef MemberConn *member_conn = <MemberConn *>conn
     cdef Session *session = member_conn.session
+    cdef int secured
     if session.phase == TUNNEL:
         relay_run(session)
         return
     if not conn.flags & (WRITABLE | FAILED | PEER_CLOSED):
         return
-    if member_conn_error(member_conn) != 0:
+    secured = -1 if member_conn_error(member_conn) != 0 else session_secure(session)
+    if secured == 0:
+        return
+    if secured < 0:
         proceed(session, session_retry(session, &TCP_MEMBER))
         return
     note_connected(session.member)

@@ -29,11 +29,13 @@ from amphorad.proxy.engine.runtime cimport (
 )
 from amphorad.proxy.engine.session cimport (
     count_in, listener_row, member_row, pool_row, session_close, session_connect, session_greet, session_is_within_rates, session_listens,
-    session_set_pool, session_take_bound,
+    session_server_name, session_set_pool, session_socket, session_take_bound,
 )
 from amphorad.proxy.engine.system cimport AF_INET6, getentropy, inet_ntop
 from amphorad.proxy.engine.traffic_log cimport log_begin
+from amphorad.proxy.http2.connection cimport IS_HTTP2, MAYBE_HTTP2, NOT_HTTP2, http2_begin, http2_preface
 from amphorad.proxy.tls.facts cimport client_tls, tls_fact
+from amphorad.proxy.tls.transport cimport tls_is_with
 from amphorad.proxy.wire.http1 cimport (
     BINDS_AUTHENTICATION, BODY_CHUNKED, BODY_LENGTH, COMPLETE, GET, HEAD, NEED_MORE, NO_BODY, OPTIONS, TRACE, WANTS_CLOSE,
     WANTS_UPGRADE, ChunkDecoder, Field, Head, feed_chunks, parse_request, write_head,
@@ -102,7 +104,16 @@ cdef int request_read_head(Session *session) noexcept nogil:
         return STOP
     if length == 0 or (count < 0 and session.flags & HEAD_TIMED):
         return wait_for_client(session)
-    result = parse_request(buffer, length, HEAD_LIMIT_BYTES, &session.head_scanned, &thread.head)
+    result = NOT_HTTP2
+    if session.exchanges == 0 and session.carrier == NULL:
+        result = http2_preface(session, buffer, length)
+        if result == IS_HTTP2:
+            http2_begin(session, buffer, length)
+            return STOP
+    if result == MAYBE_HTTP2:
+        result = NEED_MORE
+    else:
+        result = parse_request(buffer, length, HEAD_LIMIT_BYTES, &session.head_scanned, &thread.head)
     if result == COMPLETE:
         return begin(session, buffer + thread.head.skipped, length - thread.head.skipped)
     if result == NEED_MORE:
@@ -168,7 +179,10 @@ cdef int begin(Session *session, uint8_t *data, uint32_t length) noexcept nogil:
         session.exchanges += 1
     listener_row(session).counters[C_REQUESTS] += 1
     if config.log_format != NULL:
-        log_begin(session, config, data, head.start_line_end - 2)
+        if session.line != NULL:
+            log_begin(session, config, block_data(session.line), session.line.length)
+        else:
+            log_begin(session, config, data, head.start_line_end - 2)
     session.flags |= CLIENT_CLOSES if head.flags & WANTS_CLOSE else KEEP_CLIENT
     if head.flags & WANTS_UPGRADE:
         session.flags |= OFFERED_UPGRADE
@@ -191,7 +205,7 @@ cdef int begin(Session *session, uint8_t *data, uint32_t length) noexcept nogil:
     if config.policies != NULL:
         policy = find_policy(
             config.policies, data, head,
-            client_tls(&session.client, &client) if config.policies.needs_tls else NULL, &thread.regex_scratch,
+            client_tls(session_socket(session), &client) if config.policies.needs_tls else NULL, &thread.regex_scratch,
         )
         if policy != NULL:
             if policy.action == ACTION_REJECT:
@@ -227,16 +241,18 @@ cdef int begin(Session *session, uint8_t *data, uint32_t length) noexcept nogil:
 cdef int bound_is_usable(Session *session, PoolView *view) noexcept nogil:
     """Whether the bound connection leads to a usable member of this pool; counts the session in there."""
     cdef uint32_t index
+    if (view.proxy_protocol != session.member_conn.is_private
+            or not tls_is_with(&session.member_conn.conn, view.tls, session_server_name(session, view))):
+        return 0
     if session.wanted != NULL:
-        if session.wanted != session.member_conn.member or view.proxy_protocol != session.member_conn.is_private:
+        if session.wanted != session.member_conn.member:
             return 0
         session.wanted = NULL
         session.flags |= PERSISTED
         session_take_bound(session)
         return 1
     for index in range(view.usable_count):
-        if (view.members[view.usable[index]] == session.member_conn.member
-                and view.proxy_protocol == session.member_conn.is_private):
+        if view.members[view.usable[index]] == session.member_conn.member:
             if view.persistence == SOURCE_PERSISTENCE:
                 session.flags |= TO_REMEMBER
             session_take_bound(session)
@@ -382,7 +398,7 @@ cdef uint32_t insert_lines(Session *session, PoolView *view, const uint8_t *data
         elif insertion.value == INSERT_TRACEPARENT:
             used += traceparent_text(session.client.thread, out + used)
         elif insertion.value >= INSERT_TLS:
-            used += tls_fact(&session.client, insertion.value - INSERT_TLS, out + used)
+            used += tls_fact(session_socket(session), insertion.value - INSERT_TLS, out + used)
             memcpy(out + used, b"\r\n", 2)
             used += 2
     if session.flags & OFFERED_UPGRADE:

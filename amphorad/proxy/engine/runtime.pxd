@@ -20,6 +20,8 @@ freed by the main thread when they are removed and no thread refers to them (`Pe
               |          WAITING (retry) |  +-> TUNNEL (after 101)
               +-------------+------------+----> LINGERING (last answer sent, client's bytes discarded) -> gone
 
+    REQUEST_HEAD -> MULTIPLEXED (HTTP/2: the connection's session; each stream has one of its own, which begins anew above)
+
     session phases (TCP): CONNECTING (and WAITING) -> TUNNEL -> gone
 """
 
@@ -65,6 +67,7 @@ cdef enum:                      # Session.phase
     EXCHANGE
     TUNNEL
     LINGERING
+    MULTIPLEXED
 
 cdef enum:                      # Session.flags
     KEEP_CLIENT = 1             # the client connection stays open after this exchange
@@ -162,6 +165,9 @@ cdef struct Session:
     Block *pending              # received from the client, not consumed: partial head, pipelined requests, early bytes
     Block *request              # composed request head (and first body bytes) until the member cannot fail it any more
     Block *response             # partial response head
+    Block *line                 # request line for the traffic log, where the one in the head is not what the client sent
+    Session *carrier            # of a stream: the session of its connection, which has the socket; else NULL
+    void *multiplex             # of a carrier: its `http2.state.Connection`
     uint8_t address[16]
     uint8_t destination[16]     # that the client connected to; only asked for when a member is to be told
     uint8_t address_length

@@ -12,6 +12,7 @@ cdef enum:                      # outcomes of session_connect, an "attempt"
     ATTEMPT_FAILED = -1         # no usable member, or every retry failed
 
 cdef Session *session_open(Thread *thread, Listener *listener, int fd, const ConnKind *kind) noexcept nogil
+cdef Session *session_open_stream(Session *carrier) noexcept nogil
 cdef void session_close(Session *session) noexcept nogil
 cdef void session_set_pool(Session *session, Pool *pool) noexcept nogil
 cdef int session_connect(Session *session, const ConnKind *kind, int may_reuse) noexcept nogil
@@ -21,7 +22,14 @@ cdef void session_free(Conn *conn) noexcept nogil
 cdef void session_leave_member(Session *session) noexcept nogil
 cdef int session_is_within_rates(Session *session, const ListenerConfig *config) noexcept nogil
 cdef int session_listens(Session *session) noexcept nogil
+cdef int session_secure(Session *session) noexcept nogil
+cdef const char *session_server_name(const Session *session, const PoolView *view) noexcept nogil
 cdef uint32_t session_greet(Session *session, uint8_t *out) noexcept nogil
+
+
+cdef inline Conn *session_socket(Session *session) noexcept nogil:
+    """The Conn with the client's socket and TLS: of a stream it is its connection's."""
+    return &session.client if session.carrier == NULL else &session.carrier.client
 
 
 cdef inline Row *listener_row(Session *session) noexcept nogil:

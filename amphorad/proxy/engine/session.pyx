@@ -22,16 +22,21 @@ from amphorad.proxy.engine.member_conn cimport (
 )
 from amphorad.proxy.engine.memory cimport block_give, timer_set
 from amphorad.proxy.engine.observation cimport note_connect_failure
+from amphorad.proxy.engine.outcome cimport HTTP_CLIENT
 from amphorad.proxy.engine.persistence cimport persistence_source
 from amphorad.proxy.engine.rate_limit cimport rate_allows, source_allows
 from amphorad.proxy.engine.runtime cimport (
-    DEAD, PERSISTED, READABLE, SOURCE_PERSISTENCE, TO_REMEMBER, WAITING, WRITABLE, ListenerConfig, Member, MemberConn, Shared, load_config, load_view,
+    DEAD, HANDSHAKING, PERSISTED, READABLE, SOURCE_PERSISTENCE, TO_REMEMBER, WAITING, WRITABLE, ListenerConfig, Member, MemberConn, Shared, load_config, load_view,
 )
 from amphorad.proxy.engine.system cimport (
-    AF_INET, AF_INET6, EADDRNOTAVAIL, EMFILE, ENFILE, ENOBUFS, ENOMEM, add_i64, bump_i32, bump_i64, errno, getsockname,
-    load_i64, load_u32, peek_u32, peek_u64, put_u64, raise_i64, sockaddr, sockaddr_in, sockaddr_in6, sockaddr_storage,
+    AF_INET, AF_INET6, EADDRNOTAVAIL, EMFILE, ENFILE, ENOBUFS, ENOMEM, MSG_NOSIGNAL, add_i64, bump_i32, bump_i64, errno, getsockname,
+    load_i64, load_u32, peek_u32, peek_u64, put_u64, raise_i64, send, sockaddr, sockaddr_in, sockaddr_in6, sockaddr_storage,
     socklen_t,
 )
+from amphorad.proxy.tls.proxy_facts cimport tls_proxy_facts
+from amphorad.proxy.tls.transport cimport tls_connect, tls_handshake, tls_server_name
+from amphorad.proxy.wire.proxy_protocol cimport PROXY_NONE, ProxyEnd, ProxyTls, proxy_header_write
+from amphorad.proxy.engine.traffic_log cimport log_handshake
 from amphorad.proxy.wire.proxy_protocol cimport PROXY_NONE, ProxyEnd, proxy_header_write
 
 cdef enum:
@@ -70,12 +75,47 @@ cdef Session *session_open(Thread *thread, Listener *listener, int fd, const Con
     return session
 
 
+cdef Session *session_open_stream(Session *carrier) noexcept nogil:
+    """A session for a request of a multiplexed connection. It is no connection: nothing counts it. NULL when memory ran out."""
+    cdef Thread *thread = carrier.client.thread
+    cdef Session *session = thread.free_sessions
+    if session != NULL:
+        thread.free_sessions = session.next
+    else:
+        session = <Session *>malloc(sizeof(Session))
+        if session == NULL:
+            return NULL
+    memset(session, 0, sizeof(Session))
+    conn_open(&session.client, thread, -1, &HTTP_CLIENT)
+    session.client.flags = READABLE | WRITABLE
+    session.carrier = carrier
+    session.listener = carrier.listener
+    session.cause = c'-'
+    session.stage = c'-'
+    memcpy(session.address, carrier.address, 16)
+    session.address_length = carrier.address_length
+    session.client_port = carrier.client_port
+    session.port = carrier.port
+    session.bind = carrier.bind
+    session.timeout_client_ms = carrier.timeout_client_ms
+    session.exchanges = carrier.exchanges
+    if carrier.exchanges < 255:
+        carrier.exchanges += 1
+    session.next = thread.sessions
+    if thread.sessions != NULL:
+        thread.sessions.previous = session
+    thread.sessions = session
+    return session
+
+
 cdef void session_close(Session *session) noexcept nogil:
     """Ends everything the session holds. Its memory lives to the end of the pass."""
     cdef Thread *thread = session.client.thread
     cdef Listener *listener = session.listener
     if session.client.flags & DEAD:
         return
+    if session.client.flags & HANDSHAKING:
+        log_handshake(session)
     if session.member_conn != NULL:
         member_conn_close(session.member_conn)
         session.member_conn = NULL
@@ -85,11 +125,13 @@ cdef void session_close(Session *session) noexcept nogil:
     block_give(thread, session.pending)
     block_give(thread, session.request)
     block_give(thread, session.response)
+    block_give(thread, session.line)
     if session.log != NULL:
         block_give(thread, session.log.block)
     session.pending = NULL
     session.request = NULL
     session.response = NULL
+    session.line = NULL
     session.log = NULL
     if session.previous != NULL:
         session.previous.next = session.next
@@ -97,8 +139,10 @@ cdef void session_close(Session *session) noexcept nogil:
         thread.sessions = session.next
     if session.next != NULL:
         session.next.previous = session.previous
-    bump_i64(&thread.session_count, -1)
     conn_close(&session.client)
+    if session.carrier != NULL:
+        return
+    bump_i64(&thread.session_count, -1)
     add_i64(&listener.slot.load.in_flight, -1)
     add_i64(&thread.shared.sessions, -1)
     if load_u32(&listener.paused) or load_u32(&thread.shared.paused):
@@ -118,6 +162,7 @@ cdef uint32_t session_greet(Session *session, uint8_t *out) noexcept nogil:
     """
     cdef ProxyEnd source
     cdef ProxyEnd destination
+    cdef ProxyTls tls
     cdef int version = session.member_conn.greeting
     if version == PROXY_NONE:
         return 0
@@ -130,7 +175,28 @@ cdef uint32_t session_greet(Session *session, uint8_t *out) noexcept nogil:
     destination.address = session.destination
     destination.length = session.destination_length
     destination.port = session.port
-    return proxy_header_write(version, &source, &destination, out)
+    tls_proxy_facts(session_socket(session), &tls)
+    return proxy_header_write(version, &source, &destination, &tls, out)
+
+
+cdef const char *session_server_name(const Session *session, const PoolView *view) noexcept nogil:
+    """What members are asked for: the name that the client asked us for, or NULL."""
+    return tls_server_name(session_socket(session)) if view.tls_sends_sni else NULL
+
+
+cdef int session_secure(Session *session) noexcept nogil:
+    """The member connection stands: PROXY header and TLS handshake, as far as there are any before data.
+
+    1: ready for data; 0: to be called again at the next event; -1: it failed.
+    """
+    cdef Conn *conn = &session.member_conn.conn
+    cdef uint32_t length
+    if not conn.flags & HANDSHAKING:
+        return 1
+    length = session_greet(session, conn.thread.compose)  # in front of TLS; the socket is new, so it takes it whole
+    if length and send(conn.fd, conn.thread.compose, length, MSG_NOSIGNAL) != <ssize_t>length:
+        return -1
+    return tls_handshake(conn)
 
 
 cdef void find_destination(Session *session) noexcept nogil:
@@ -142,7 +208,7 @@ cdef void find_destination(Session *session) noexcept nogil:
     """
     cdef sockaddr_storage address
     cdef socklen_t length = sizeof(sockaddr_storage)
-    if getsockname(session.client.fd, <sockaddr *>&address, &length) != 0:
+    if getsockname(session_socket(session).fd, <sockaddr *>&address, &length) != 0:
         return
     if address.ss_family == AF_INET:
         memcpy(session.destination, &(<sockaddr_in *>&address).sin_addr, 4)
@@ -255,13 +321,15 @@ cdef int attempt(Session *session, const ConnKind *kind, int may_reuse) noexcept
     cdef Thread *thread = session.client.thread
     cdef PoolView *view = load_view(&session.pool.view)
     cdef MemberConn *member_conn
+    cdef const char *name
     if view == NULL:
         return reroute(session, kind)
+    name = session_server_name(session, view)
     if may_reuse:
         if view.proxy_protocol != PROXY_NONE:
-            member_conn = member_conn_take_kept(session, session.member, view.proxy_protocol, kind)
+            member_conn = member_conn_take_kept(session, session.member, view.proxy_protocol, view.tls, name, kind)
         else:
-            member_conn = member_conn_take_idle(thread, session.member, kind)
+            member_conn = member_conn_take_idle(thread, session.member, view.tls, name, kind)
         if member_conn != NULL:
             member_conn.session = session
             session.member_conn = member_conn
@@ -274,6 +342,12 @@ cdef int attempt(Session *session, const ConnKind *kind, int may_reuse) noexcept
     member_conn.session = session
     session.member_conn = member_conn
     member_conn.is_private = member_conn.greeting = view.proxy_protocol
+    if view.tls != NULL and tls_connect(
+        &member_conn.conn, view.tls, name, &session.member.per_thread[thread.index].tls_session
+    ) != 0:
+        member_conn_close(member_conn)
+        session.member_conn = NULL
+        return wait_for_resources(session)
     timer_set(thread, &member_conn.conn.timer, thread.now_ms + view.timeout_connect_ms)
     return ATTEMPT_STARTED
 

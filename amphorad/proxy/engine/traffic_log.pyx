@@ -10,11 +10,14 @@ from libc.string cimport memcpy, memset
 
 from amphorad.proxy.engine.memory cimport block_data, block_give, block_take
 from amphorad.proxy.engine.runtime cimport Block, LogEntry, PoolView, load_config, load_view
+from amphorad.proxy.engine.session cimport session_socket
 from amphorad.proxy.engine.system cimport (
     MSG_DONTWAIT, MSG_NOSIGNAL, AF_INET, add_i64, load_i64, mmsghdr, ntohs, peek_i32, sendmmsg, sockaddr_in, sockaddr_in6,
     wall_us,
 )
-from amphorad.proxy.wire.log_line cimport LogClock, LogRecord, format_line
+from amphorad.proxy.tls.facts cimport LOG_FACT_BYTES, tls_log
+from amphorad.proxy.tls.transport cimport tls_failure
+from amphorad.proxy.wire.log_line cimport DATAGRAM_LIMIT, LogClock, LogRecord, format_line, format_notice
 
 cdef enum:
     LOG_BYTES = 131072
@@ -54,14 +57,12 @@ cdef void log_end(Session *session) noexcept nogil:
     cdef const ListenerConfig *config
     cdef PoolView *view
     cdef LogRecord record
-    cdef int64_t length
+    cdef uint8_t[LOG_FACT_BYTES] facts
     cdef char *out
     if entry == NULL:
         return
     config = load_config(&session.listener.config)
     if config != NULL and config.log_format != NULL:
-        if thread.log_lines == LOG_LINES or thread.log_used + config.log_format.room > LOG_BYTES:
-            log_flush(thread)
         memset(&record, 0, sizeof(LogRecord))
         record.listener.data = config.name
         record.listener.length = config.name_length
@@ -98,17 +99,50 @@ cdef void log_end(Session *session) noexcept nogil:
         record.termination[3] = session.cookie_out if session.cookie_out else c'-'
         record.process_connections = <uint32_t>load_i64(&thread.shared.sessions)
         record.listener_connections = <uint32_t>load_i64(&session.listener.slot.load.in_flight)
-        out = <char *>thread.log_buffer + thread.log_used
-        length = format_line(
+        tls_log(session_socket(session), config.log_format.tls_texts, &record, facts)
+        out = line_begin(thread, config.log_format.room)
+        line_end(thread, out, format_line(
             config.log_format, &record, <LogClock *>thread.log_clock, thread.wall_s, out, config.log_format.room
-        )
-        if length > 0:
-            thread.log_vectors[thread.log_lines].iov_base = out
-            thread.log_vectors[thread.log_lines].iov_len = <size_t>length
-            thread.log_lines += 1
-            thread.log_used += <uint32_t>length
+        ))
     block_give(thread, entry.block)
     session.log = NULL
+
+
+cdef void log_handshake(Session *session) noexcept nogil:
+    cdef Thread *thread = session.client.thread
+    cdef const ListenerConfig *config = load_config(&session.listener.config)
+    cdef const char *text = tls_failure(&session.client)
+    cdef LogRecord record
+    cdef char *out
+    if text == NULL or config == NULL or config.log_format == NULL or peek_i32(&thread.shared.log_socket) < 0:
+        return
+    memset(&record, 0, sizeof(LogRecord))
+    record.listener.data = config.name
+    record.listener.length = config.name_length
+    record.client.address = session.address
+    record.client.length = session.address_length
+    record.client.port = session.client_port
+    record.accept_wall_us = wall_us() - <int64_t>(thread.now_us - session.start_us)
+    out = line_begin(thread, DATAGRAM_LIMIT)
+    line_end(thread, out, format_notice(
+        config.log_format, &record, <uint32_t>session.bind + 1, text, <LogClock *>thread.log_clock, thread.wall_s, out,
+        DATAGRAM_LIMIT,
+    ))
+
+
+cdef inline char *line_begin(Thread *thread, uint32_t room) noexcept nogil:
+    """Where the next line goes."""
+    if thread.log_lines == LOG_LINES or thread.log_used + room > LOG_BYTES:
+        log_flush(thread)
+    return <char *>thread.log_buffer + thread.log_used
+
+
+cdef inline void line_end(Thread *thread, char *line, int64_t length) noexcept nogil:
+    if length > 0:
+        thread.log_vectors[thread.log_lines].iov_base = line
+        thread.log_vectors[thread.log_lines].iov_len = <size_t>length
+        thread.log_lines += 1
+        thread.log_used += <uint32_t>length
 
 
 cdef void target_address(Session *session, LogRecord *record) noexcept nogil:

@@ -2,8 +2,10 @@
 
     openssl.pxd   the part of libssl and libcrypto that is used
     context       certificates and options -> `ServerContext`, with the choice of a certificate by server name
+    member_context  what a TLS pool verifies, offers and shows -> `MemberContext`, and the sessions kept to be resumed
     facts         what is known of a client's certificate, for the X-SSL-* headers
+    proxy_facts   what is known of a client's TLS, for the PROXY header towards members
     transport     a connection's TLS: `receive`, `transmit`, `finish` and `release` of an engine `Transport`
 
-Material comes in as bytes: nothing here opens a file. HTTP/2 is not offered: of a listener's protocols only the HTTP/1 ones are.
+Material comes in as bytes: nothing here opens a file. What ALPN agreed on is asked for by `http2`.
 """

@@ -63,6 +63,7 @@ cdef TicketKey[4] ticket_keys
 cdef uint32_t newest_ticket_key
 cdef int OWNED                  # ex_data of the default context: its Choices, freed with it
 cdef int SHARED                 # ex_data of every context: the same Choices
+cdef int DISTRUST               # ex_data of a connection: see `distrust_of`
 
 cdef dict _VERSIONS = {
     "SSLv3": (SSL3_VERSION, SSL_OP_NO_SSLv3),
@@ -130,22 +131,22 @@ cdef class ServerContext:
 
     def failures(self):
         cdef Choices *choices = <Choices *>SSL_CTX_get_ex_data(self.context, SHARED)
-        return choices.failures, _reason(choices.last_failure)
+        return choices.failures, reason_text(choices.last_failure)
 
     def __dealloc__(self):
         SSL_CTX_free(self.context)
 
 
-cdef str _reason(unsigned long code):
+cdef str reason_text(unsigned long code):
     cdef const char *text = ERR_reason_error_string(code)
     return (<bytes>text).decode() if text != NULL else ("connection ended" if code == 0 else f"error {code:x}")
 
 
-cdef _refuse(what, default="not understood"):
+cdef refuse(what, default="not understood"):
     """Raises ValueError with the reason of the latest failure."""
     cdef unsigned long code = ERR_get_error()
     ERR_clear_error()
-    raise ValueError(f"{what}: {_reason(code) if code else default}")
+    raise ValueError(f"{what}: {reason_text(code) if code else default}")
 
 
 cdef SSL_CTX *new_context(ciphers, ciphersuites, versions, bytes session_id) except NULL:
@@ -157,13 +158,7 @@ cdef SSL_CTX *new_context(ciphers, ciphersuites, versions, bytes session_id) exc
     if context == NULL:
         raise MemoryError
     try:
-        numbers = [_VERSIONS[name][0] for name in versions]
-        SSL_CTX_set_min_proto_version(context, min(numbers))
-        SSL_CTX_set_max_proto_version(context, max(numbers))
-        for name, (_number, switch) in _VERSIONS.items():  # holes too, where HAProxy takes the range
-            if name not in versions:
-                options |= <uint64_t>switch
-        SSL_CTX_set_options(context, options)
+        limit_versions(context, versions, options)
         SSL_CTX_set_mode(
             context, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER | SSL_MODE_RELEASE_BUFFERS
         )
@@ -172,14 +167,28 @@ cdef SSL_CTX *new_context(ciphers, ciphersuites, versions, bytes session_id) exc
         SSL_CTX_set_num_tickets(context, 1)
         SSL_CTX_set_timeout(context, TICKET_LIFETIME_S)
         SSL_CTX_set_tlsext_ticket_key_evp_cb(context, use_ticket_key)
-        if ciphers is not None and SSL_CTX_set_cipher_list(context, ciphers.encode()) != 1:
-            _refuse(f"ciphers {ciphers}")
-        if ciphersuites is not None and SSL_CTX_set_ciphersuites(context, ciphersuites.encode()) != 1:
-            _refuse(f"ciphersuites {ciphersuites}")
+        use_ciphers(context, ciphers, ciphersuites)
     except BaseException:
         SSL_CTX_free(context)
         raise
     return context
+
+
+cdef limit_versions(SSL_CTX *context, versions, uint64_t options):
+    numbers = [_VERSIONS[name][0] for name in versions]
+    SSL_CTX_set_min_proto_version(context, min(numbers))
+    SSL_CTX_set_max_proto_version(context, max(numbers))
+    for name, (_number, switch) in _VERSIONS.items():  # holes too, where HAProxy takes the range
+        if name not in versions:
+            options |= <uint64_t>switch
+    SSL_CTX_set_options(context, options)
+
+
+cdef use_ciphers(SSL_CTX *context, ciphers, ciphersuites):
+    if ciphers is not None and SSL_CTX_set_cipher_list(context, ciphers.encode()) != 1:
+        refuse(f"ciphers {ciphers}")
+    if ciphersuites is not None and SSL_CTX_set_ciphersuites(context, ciphersuites.encode()) != 1:
+        refuse(f"ciphersuites {ciphersuites}")
 
 
 cdef list use_certificate(SSL_CTX *context, file, bytes material, list expiries):
@@ -195,7 +204,7 @@ cdef list use_certificate(SSL_CTX *context, file, bytes material, list expiries)
     certificate = PEM_read_bio_X509(source, NULL, NULL, <char *>b"")
     try:
         if certificate == NULL or SSL_CTX_use_certificate(context, certificate) != 1:
-            _refuse(f"certificate {file}")
+            refuse(f"certificate {file}")
         ASN1_TIME_diff(&days, &seconds, NULL, X509_get0_notAfter(certificate))
         expiries.append((file, days * 86400 + seconds))
         names = names_of(certificate)
@@ -214,9 +223,9 @@ cdef list use_certificate(SSL_CTX *context, file, bytes material, list expiries)
     BIO_free(source)
     try:
         if key == NULL:
-            _refuse(f"private key of {file}")
+            refuse(f"private key of {file}")
         if SSL_CTX_use_PrivateKey(context, key) != 1 or SSL_CTX_check_private_key(context) != 1:
-            _refuse(f"private key of {file} does not belong to the certificate")
+            refuse(f"private key of {file} does not belong to the certificate")
     finally:
         EVP_PKEY_free(key)
     return names
@@ -242,7 +251,8 @@ cdef list names_of(X509 *certificate):
     return [name for name in dict.fromkeys(found) if name and b"\0" not in name]
 
 
-cdef use_authorities(SSL_CTX *context, bytes ca, crl, bint required):
+cdef use_authorities(SSL_CTX *context, bytes ca, crl, bint required, ca_name="client CA", crl_name="CRL"):
+    """Trusts these and nobody else. The names are for messages."""
     cdef X509_STORE *store = SSL_CTX_get_cert_store(context)
     cdef X509 *certificate
     cdef X509_CRL *revocations
@@ -258,7 +268,7 @@ cdef use_authorities(SSL_CTX *context, bytes ca, crl, bint required):
         count += 1
     BIO_free(source)
     if count == 0:
-        _refuse("client CA")
+        refuse(ca_name)
     if crl is not None:
         count = 0
         source = BIO_new_mem_buf(<const char *><bytes>crl, <int>len(crl))
@@ -271,10 +281,25 @@ cdef use_authorities(SSL_CTX *context, bytes ca, crl, bint required):
             count += 1
         BIO_free(source)
         if count == 0:
-            _refuse("CRL")
+            refuse(crl_name)
         X509_STORE_set_flags(store, X509_V_FLAG_CRL_CHECK | X509_V_FLAG_CRL_CHECK_ALL)
-    SSL_CTX_set_verify(context, SSL_VERIFY_PEER | (SSL_VERIFY_FAIL_IF_NO_PEER_CERT if required else 0), NULL)
+    SSL_CTX_set_verify(
+        context, SSL_VERIFY_PEER | (SSL_VERIFY_FAIL_IF_NO_PEER_CERT if required else 0), <void *>note_verification
+    )
     ERR_clear_error()
+
+
+cdef int note_verification(int good, X509_STORE_CTX *store) noexcept nogil:
+    """Remembers what was wrong, for the log; the verdict stays as it is."""
+    cdef SSL *ssl
+    if not good:
+        ssl = <SSL *>X509_STORE_CTX_get_ex_data(store, SSL_get_ex_data_X509_STORE_CTX_idx())
+        SSL_set_ex_data(ssl, DISTRUST, <void *><size_t>(1 + X509_STORE_CTX_get_error_depth(store)))
+    return good
+
+
+cdef int distrust_of(SSL *ssl) noexcept nogil:
+    return <int><size_t>SSL_get_ex_data(ssl, DISTRUST)
 
 
 cdef add_names(Choices *choices, list names, SSL_CTX *context, bint is_default):
@@ -424,5 +449,6 @@ cdef int use_ticket_key(
 
 OWNED = SSL_CTX_get_ex_new_index(0, NULL, NULL, NULL, free_choices)
 SHARED = SSL_CTX_get_ex_new_index(0, NULL, NULL, NULL, NULL)
+DISTRUST = SSL_get_ex_new_index(0, NULL, NULL, NULL, NULL)
 for _ in range(TICKET_KEYS):
     rotate_ticket_keys()

@@ -10,11 +10,13 @@ from libc.stdio cimport snprintf
 from libc.string cimport memcpy, strlen
 
 from amphorad.proxy.tls.openssl cimport (
-    SSL, X509, ASN1_STRING, ASN1_STRING_get0_data, ASN1_STRING_length, SSL_get0_peer_certificate, SSL_get_verify_result,
+    SSL, TLSEXT_NAMETYPE_host_name, X509, ASN1_STRING, ASN1_STRING_get0_data, ASN1_STRING_length, SSL_get0_alpn_selected,
+    SSL_get0_peer_certificate, SSL_get_cipher_name, SSL_get_servername, SSL_get_verify_result, SSL_get_version, SSL_session_reused,
     X509_NAME, X509_NAME_ENTRY, X509_NAME_ENTRY_get_data, X509_NAME_get_entry, X509_NAME_get_index_by_NID, NID_commonName,
     X509_free, X509_get0_notAfter, X509_get0_notBefore, X509_get_issuer_name, X509_get_subject_name,
 )
 from amphorad.proxy.tls.transport cimport TlsState
+from amphorad.proxy.wire.log_line cimport LOG_ALPN, LOG_SNI, LOG_TLS_CIPHER, LOG_TLS_VERSION, LogText
 from amphorad.proxy.wire.matcher cimport PolicyProgram
 
 cdef extern from *:
@@ -45,6 +47,9 @@ cdef extern from "<strings.h>" nogil:
 cdef enum:
     LABEL_BYTES = 80            # of a field's name, when it is a number
 
+cdef int[6] FACT_OF             # by LogTlsText
+FACT_OF[:] = [FACT_SUBJECT, FACT_COMMON_NAME, FACT_ISSUER, FACT_SHA1, FACT_NOT_BEFORE, FACT_NOT_AFTER]
+
 CERTIFICATE_FACTS = (
     "%[ssl_c_verify]",
     "%[ssl_c_used]",
@@ -56,6 +61,13 @@ CERTIFICATE_FACTS = (
     "%{+Q}[ssl_c_notafter]",
 )
 
+FACT_LIMITS = (16, 1, FACT_LIMIT, FACT_LIMIT, FACT_LIMIT, 41, 13, 13)
+
+
+cdef inline SSL *ssl_of(const Conn *conn) noexcept nogil:
+    """NULL on a plain connection."""
+    return NULL if conn.transport == NULL else (<TlsState *>conn.transport_state).ssl
+
 
 cdef uint32_t tls_fact(Conn *conn, int fact, uint8_t *out) noexcept nogil:
     """Writes a fact about the client's certificate; room: FACT_LIMIT. Returns its length."""
@@ -64,9 +76,9 @@ cdef uint32_t tls_fact(Conn *conn, int fact, uint8_t *out) noexcept nogil:
     cdef unsigned char[64] digest
     cdef int index
     cdef int length
-    if conn.transport == NULL:
+    ssl = ssl_of(conn)
+    if ssl == NULL:
         return 0
-    ssl = (<TlsState *>conn.transport_state).ssl
     certificate = SSL_get0_peer_certificate(ssl)
     if fact == FACT_VERIFY:
         return <uint32_t>snprintf(<char *>out, 16, b"%ld", SSL_get_verify_result(ssl))
@@ -147,14 +159,48 @@ cdef int append(const ASN1_STRING *text, uint8_t *out, int used) noexcept nogil:
     return used
 
 
+# --- the traffic log ---
+
+
+cdef void tls_log(Conn *conn, uint32_t texts, LogRecord *record, uint8_t *room) noexcept nogil:
+    cdef SSL *ssl = ssl_of(conn)
+    cdef const char *name
+    cdef const unsigned char *protocol = NULL
+    cdef unsigned int length = 0
+    cdef int text
+    if ssl == NULL:
+        return
+    record.tls = 1
+    record.tls_verify = <uint32_t>SSL_get_verify_result(ssl)
+    record.tls_used = SSL_get0_peer_certificate(ssl) != NULL
+    record.tls_resumed = SSL_session_reused(ssl) != 0
+    name = SSL_get_servername(ssl, TLSEXT_NAMETYPE_host_name)
+    record.tls_named = name != NULL
+    for text in range(LOG_TLS_VERSION):
+        if texts & 1 << text:
+            record.tls_texts[text].data = <const char *>room
+            record.tls_texts[text].length = tls_fact(conn, FACT_OF[text], room)
+            room += record.tls_texts[text].length
+    borrow(&record.tls_texts[LOG_SNI], name)
+    borrow(&record.tls_texts[LOG_TLS_VERSION], SSL_get_version(ssl))
+    borrow(&record.tls_texts[LOG_TLS_CIPHER], SSL_get_cipher_name(ssl))
+    SSL_get0_alpn_selected(ssl, &protocol, &length)
+    record.tls_texts[LOG_ALPN].data = <const char *>protocol
+    record.tls_texts[LOG_ALPN].length = length
+
+
+cdef inline void borrow(LogText *text, const char *value) noexcept nogil:
+    text.data = value
+    text.length = <uint32_t>strlen(value) if value != NULL else 0
+
+
 # --- L7 rules ---
 
 
 cdef const ClientTls *client_tls(Conn *conn, ClientTls *client) noexcept nogil:
-    cdef SSL *ssl
-    if conn.transport == NULL:
+    cdef SSL *ssl = ssl_of(conn)
+    if ssl == NULL:
         return NULL
-    ssl = (<TlsState *>conn.transport_state).ssl
     client.certificate = SSL_get0_peer_certificate(ssl)
     client.verify = SSL_get_verify_result(ssl)
     client.subject_field = subject_field

@@ -12,12 +12,15 @@ cdef extern from "<openssl/ssl.h>" nogil:
         SSL_FILETYPE_PEM, SSL_VERIFY_NONE, SSL_VERIFY_PEER, SSL_VERIFY_FAIL_IF_NO_PEER_CERT
         SSL_TLSEXT_ERR_OK, SSL_TLSEXT_ERR_NOACK, TLSEXT_NAMETYPE_host_name, OPENSSL_NPN_NEGOTIATED
         SSL3_VERSION, TLS1_VERSION, TLS1_1_VERSION, TLS1_2_VERSION, TLS1_3_VERSION
-        SSL_SESS_CACHE_OFF
+        SSL_SESS_CACHE_OFF, SSL_SESS_CACHE_CLIENT, SSL_SESS_CACHE_NO_INTERNAL, X509_CHECK_FLAG_ALWAYS_CHECK_SUBJECT
+        X509_V_OK
         SSL_MODE_ENABLE_PARTIAL_WRITE, SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER, SSL_MODE_RELEASE_BUFFERS
     const uint64_t SSL_OP_ALL, SSL_OP_NO_COMPRESSION, SSL_OP_CIPHER_SERVER_PREFERENCE, SSL_OP_PRIORITIZE_CHACHA
     const uint64_t SSL_OP_NO_RENEGOTIATION, SSL_OP_NO_SESSION_RESUMPTION_ON_RENEGOTIATION
     const uint64_t SSL_OP_NO_SSLv3, SSL_OP_NO_TLSv1, SSL_OP_NO_TLSv1_1, SSL_OP_NO_TLSv1_2, SSL_OP_NO_TLSv1_3
+    const uint64_t SSL_OP_IGNORE_UNEXPECTED_EOF
     const SSL_METHOD *TLS_server_method()
+    const SSL_METHOD *TLS_client_method()
     SSL_CTX *SSL_CTX_new(const SSL_METHOD *method)
     void SSL_CTX_free(SSL_CTX *context)
     int SSL_CTX_up_ref(SSL_CTX *context)
@@ -36,6 +39,17 @@ cdef extern from "<openssl/ssl.h>" nogil:
     int SSL_CTX_check_private_key(const SSL_CTX *context)
     long SSL_CTX_add1_chain_cert(SSL_CTX *context, X509 *certificate)
     void SSL_CTX_set_verify(SSL_CTX *context, int mode, void *callback)
+    int SSL_get_ex_data_X509_STORE_CTX_idx()
+    int SSL_get_ex_new_index(long argl, void *argp, void *new_func, void *dup_func, void *free_func)
+    int SSL_set_ex_data(SSL *ssl, int index, void *data)
+    void *SSL_get_ex_data(const SSL *ssl, int index)
+    enum:
+        TLS_ST_BEFORE
+    int SSL_get_state(const SSL *ssl)
+    int SSL_session_reused(const SSL *ssl)
+    const char *SSL_get_version(const SSL *ssl)
+    const char *SSL_get_cipher_name(const SSL *ssl)
+    void SSL_get0_alpn_selected(const SSL *ssl, const unsigned char **data, unsigned int *length)
     X509_STORE *SSL_CTX_get_cert_store(const SSL_CTX *context)
     int SSL_CTX_add_client_CA(SSL_CTX *context, X509 *certificate)
     int SSL_CTX_get_ex_new_index(long argl, void *argp, void *new_func, void *dup_func,
@@ -53,7 +67,21 @@ cdef extern from "<openssl/ssl.h>" nogil:
     int SSL_CTX_set_tlsext_ticket_key_evp_cb(
         SSL_CTX *context,
         int (*callback)(SSL *, unsigned char *, unsigned char *, EVP_CIPHER_CTX *, EVP_MAC_CTX *, int) noexcept nogil)
+    void SSL_CTX_sess_set_new_cb(SSL_CTX *context, int (*callback)(SSL *, SSL_SESSION *) noexcept nogil)
+    int SSL_CTX_set_alpn_protos(SSL_CTX *context, const unsigned char *protocols, unsigned int length)
     SSL *SSL_new(SSL_CTX *context)
+    void SSL_set_connect_state(SSL *ssl)
+    int SSL_do_handshake(SSL *ssl)
+    int SSL_set_tlsext_host_name(SSL *ssl, const char *name)
+    int SSL_set1_host(SSL *ssl, const char *name)
+    void SSL_set_hostflags(SSL *ssl, unsigned int flags)
+    int SSL_set_session(SSL *ssl, SSL_SESSION *session)
+    void SSL_SESSION_free(SSL_SESSION *session)
+    BIO *SSL_get_rbio(const SSL *ssl)
+    void SSL_get0_alpn_selected(const SSL *ssl, const unsigned char **data, unsigned int *length)
+    const char *SSL_get_version(const SSL *ssl)
+    int SSL_get_verify_mode(const SSL *ssl)
+    int SSL_session_reused(const SSL *ssl)
     void SSL_free(SSL *ssl)
     void SSL_set_accept_state(SSL *ssl)
     void SSL_set_bio(SSL *ssl, BIO *read_bio, BIO *write_bio)
@@ -66,6 +94,7 @@ cdef extern from "<openssl/ssl.h>" nogil:
     SSL_CTX *SSL_set_SSL_CTX(SSL *ssl, SSL_CTX *context)
     SSL_CTX *SSL_get_SSL_CTX(const SSL *ssl)
     const char *SSL_get_servername(const SSL *ssl, int kind)
+    void SSL_get0_alpn_selected(const SSL *ssl, const unsigned char **data, unsigned int *length)
     X509 *SSL_get0_peer_certificate(const SSL *ssl)
     long SSL_get_verify_result(const SSL *ssl)
 
@@ -75,6 +104,9 @@ cdef extern from "<openssl/x509v3.h>" nogil:
     ctypedef struct X509_NAME
     ctypedef struct X509_NAME_ENTRY
     ctypedef struct X509_STORE
+    ctypedef struct X509_STORE_CTX
+    void *X509_STORE_CTX_get_ex_data(X509_STORE_CTX *store, int index)
+    int X509_STORE_CTX_get_error_depth(X509_STORE_CTX *store)
     ctypedef struct ASN1_STRING
     ctypedef struct ASN1_TIME
     ctypedef struct GENERAL_NAMES
@@ -97,6 +129,7 @@ cdef extern from "<openssl/x509v3.h>" nogil:
     const unsigned char *ASN1_STRING_get0_data(const ASN1_STRING *text)
     int X509_STORE_add_cert(X509_STORE *store, X509 *certificate)
     int X509_STORE_add_crl(X509_STORE *store, X509_CRL *crl)
+    const char *X509_verify_cert_error_string(long code)
     int X509_STORE_set_flags(X509_STORE *store, unsigned long flags)
 
 cdef extern from "<openssl/evp.h>" nogil:

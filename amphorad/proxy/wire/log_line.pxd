@@ -25,6 +25,19 @@ cdef struct LogText:
     const char *data                # NULL: absent
     uint32_t length
 
+cdef enum:                          # LogTlsText, in the order of the names in `log_line.pyx`
+    LOG_SUBJECT = 0                 # %[ssl_c_s_dn]
+    LOG_COMMON_NAME                 # %[ssl_c_s_dn(cn)]
+    LOG_ISSUER                      # %[ssl_c_i_dn]
+    LOG_SHA1                        # %[ssl_c_sha1,hex]
+    LOG_NOT_BEFORE                  # %[ssl_c_notbefore]
+    LOG_NOT_AFTER                   # %[ssl_c_notafter]
+    LOG_TLS_VERSION                 # %sslv
+    LOG_TLS_CIPHER                  # %sslc
+    LOG_SNI                         # %[ssl_fc_sni]
+    LOG_ALPN                        # %[ssl_fc_alpn]
+    LOG_TLS_TEXTS
+
 cdef struct LogRecord:              # zero bytes are a valid record; pointers are borrowed for the call
     # who
     LogText listener                # %f
@@ -53,9 +66,10 @@ cdef struct LogRecord:              # zero bytes are a valid record; pointers ar
     # TLS of the client side
     uint8_t tls                     # 0 plain, 1 TLS
     uint32_t tls_verify             # %[ssl_c_verify]: X509 verify error, 0 is ok
-    LogText tls_dn                  # %[ssl_c_s_dn]
-    LogText tls_version             # %sslv
-    LogText tls_cipher              # %sslc
+    uint8_t tls_used                # %[ssl_c_used]: the client presented a certificate
+    uint8_t tls_named               # %[ssl_fc_has_sni]
+    uint8_t tls_resumed             # %[ssl_fc_is_resumed]
+    LogText tls_texts[10]           # by LogTlsText
     # counters at the end of the session
     uint32_t process_connections    # %ac
     uint32_t listener_connections   # %fc
@@ -82,6 +96,7 @@ cdef struct LogFormat:
     uint32_t tag
     uint32_t tag_length
     uint32_t room                   # bytes of a line
+    uint32_t tls_texts              # bit per LogTlsText that the format has; the others need not be filled in
 
 # Parsed segments -> program. `segments`: sequence of (literal bytes, variable name or None, LogFlag bits); a name
 # that is not in VARIABLES is written as an absent value. Raises ValueError for a facility outside 0-23, MemoryError.
@@ -91,6 +106,10 @@ cdef void release_format(LogFormat *format) noexcept nogil
 # Writes the datagram, severity info, dated `now_s` (wall clock). Returns bytes written: at most `room`, 0 only for room 0.
 cdef int64_t format_line(const LogFormat *format, const LogRecord *record, LogClock *clock, int64_t now_s,
                          char *out, uint32_t room) noexcept nogil
+
+# What HAProxy logs of a client without a session: `<address>:<port> [<date>] <listener>/<bind>: <text>`. As `format_line`.
+cdef int64_t format_notice(const LogFormat *format, const LogRecord *record, uint32_t bind, const char *text,
+                           LogClock *clock, int64_t now_s, char *out, uint32_t room) noexcept nogil
 
 
 cdef class LogProgram:              # owns a LogFormat

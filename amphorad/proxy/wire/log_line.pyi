@@ -17,8 +17,15 @@ class Record(TypedDict, total=False):
     request_line: bytes | None
     unique_id: bytes | None
     tls_dn: bytes | None
+    tls_common_name: bytes | None
+    tls_issuer: bytes | None
+    tls_sha1: bytes | None
+    tls_not_before: bytes | None
+    tls_not_after: bytes | None
     tls_version: bytes | None
     tls_cipher: bytes | None
+    tls_sni: bytes | None
+    tls_alpn: bytes | None
     client: tuple[bytes, int] | None
     bind: tuple[bytes, int] | None
     source: tuple[bytes, int] | None
@@ -36,6 +43,9 @@ class Record(TypedDict, total=False):
     bytes_in: int
     tls: int
     tls_verify: int
+    tls_used: int
+    tls_named: int
+    tls_resumed: int
     process_connections: int
     listener_connections: int
     pool_connections: int

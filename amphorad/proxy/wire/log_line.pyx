@@ -6,7 +6,7 @@ Numbers, dates and termination letters ignore +Q, as in HAProxy 2.6; a missing a
 
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
-from libc.string cimport memchr, memcpy, memset
+from libc.string cimport memchr, memcpy, memset, strlen
 
 from amphorad.proxy.wire.log_clock cimport (
     LogClock,
@@ -100,15 +100,16 @@ cdef enum Code:
     UNIQUE_ID
     TLS
     TLS_VERIFY
-    TLS_DN
-    TLS_VERSION
-    TLS_CIPHER
+    TLS_USED
+    TLS_NAMED
+    TLS_RESUMED
     CLIENT_ADDRESS_SAMPLE
     CLIENT_PORT_SAMPLE
     BIND_ADDRESS_SAMPLE
     BIND_PORT_SAMPLE
     PROCESS_ID                      # the last two become literals when the format is compiled
     HOST_NAME
+    TLS_TEXT                        # and one for each LogTlsText
 
 _CODES = {
     "B": BYTES_OUT, "U": BYTES_IN, "ST": STATUS, "ID": UNIQUE_ID, "H": HOST_NAME, "pid": PROCESS_ID,
@@ -123,10 +124,15 @@ _CODES = {
     "ts": TERMINATION, "tsc": TERMINATION_COOKIE,
     "ac": PROCESS_CONNECTIONS, "fc": LISTENER_CONNECTIONS, "bc": POOL_CONNECTIONS, "sc": MEMBER_CONNECTIONS,
     "rc": RETRIES, "sq": MEMBER_QUEUE, "bq": POOL_QUEUE, "lc": LINE_NUMBER, "rt": REQUEST_NUMBER,
-    "sslv": TLS_VERSION, "sslc": TLS_CIPHER,
+    "sslv": TLS_TEXT + LOG_TLS_VERSION, "sslc": TLS_TEXT + LOG_TLS_CIPHER,
     "CC": ABSENT, "CS": ABSENT,
-    "[ssl_c_verify]": TLS_VERIFY, "[ssl_c_s_dn]": TLS_DN, "[ssl_fc]": TLS,
-    "[ssl_fc_protocol]": TLS_VERSION, "[ssl_fc_cipher]": TLS_CIPHER,
+    "[ssl_c_verify]": TLS_VERIFY, "[ssl_c_used]": TLS_USED, "[ssl_fc]": TLS, "[ssl_fc_has_sni]": TLS_NAMED,
+    "[ssl_fc_is_resumed]": TLS_RESUMED,
+    "[ssl_c_s_dn]": TLS_TEXT + LOG_SUBJECT, "[ssl_c_s_dn(cn)]": TLS_TEXT + LOG_COMMON_NAME,
+    "[ssl_c_s_dn(CN)]": TLS_TEXT + LOG_COMMON_NAME, "[ssl_c_i_dn]": TLS_TEXT + LOG_ISSUER,
+    "[ssl_c_sha1,hex]": TLS_TEXT + LOG_SHA1, "[ssl_c_notbefore]": TLS_TEXT + LOG_NOT_BEFORE,
+    "[ssl_c_notafter]": TLS_TEXT + LOG_NOT_AFTER, "[ssl_fc_protocol]": TLS_TEXT + LOG_TLS_VERSION,
+    "[ssl_fc_cipher]": TLS_TEXT + LOG_TLS_CIPHER, "[ssl_fc_sni]": TLS_TEXT + LOG_SNI, "[ssl_fc_alpn]": TLS_TEXT + LOG_ALPN,
     "[src]": CLIENT_ADDRESS_SAMPLE, "[src_port]": CLIENT_PORT_SAMPLE,
     "[dst]": BIND_ADDRESS_SAMPLE, "[dst_port]": BIND_PORT_SAMPLE,
 }
@@ -383,12 +389,14 @@ cdef bint put_variable(Writer *w, const LogOp *op, const LogRecord *r, LogClock 
         return put_sample_number(w, 1 if r.tls else 0, flags)
     elif code == TLS_VERIFY:
         return put_sample_number(w, r.tls_verify, flags) if r.tls else put_absent(w, flags)
-    elif code == TLS_DN:
-        return put_text(w, r.tls_dn.data, r.tls_dn.length if r.tls else 0, flags)
-    elif code == TLS_VERSION:
-        return put_text(w, r.tls_version.data, r.tls_version.length, flags)
-    elif code == TLS_CIPHER:
-        return put_text(w, r.tls_cipher.data, r.tls_cipher.length, flags)
+    elif code == TLS_USED or code == TLS_NAMED or code == TLS_RESUMED:
+        if not r.tls:
+            return put_absent(w, flags)
+        return put_sample_number(
+            w, r.tls_used if code == TLS_USED else r.tls_named if code == TLS_NAMED else r.tls_resumed, flags
+        )
+    elif TLS_TEXT <= code < TLS_TEXT + LOG_TLS_TEXTS:
+        return put_text(w, r.tls_texts[code - TLS_TEXT].data, r.tls_texts[code - TLS_TEXT].length if r.tls else 0, flags)
     return put_absent(w, flags)
 
 
@@ -405,6 +413,24 @@ cdef int64_t format_line(const LogFormat *format, const LogRecord *record, LogCl
             if not put_variable(&writer, op, record, clock):
                 break
             op += 1
+    writer.at[0] = c'\n'
+    return writer.at + 1 - out
+
+
+cdef int64_t format_notice(const LogFormat *format, const LogRecord *record, uint32_t bind, const char *text,
+                           LogClock *clock, int64_t now_s, char *out, uint32_t room) noexcept nogil:
+    cdef Writer writer
+    cdef LogAddress address = record.client
+    if room == 0:
+        return 0
+    writer.at = out
+    writer.end = out + room - 1
+    if (put_header(&writer, format, clock, now_s) and put_address(&writer, &address, 0) and put_byte(&writer, c':')
+            and put_port(&writer, &address, 0) and put_raw(&writer, b" [", 2)
+            and put_date(&writer, clock, record.accept_wall_us, False) and put_raw(&writer, b"] ", 2)
+            and put_listener(&writer, record, False, 0) and put_byte(&writer, c'/') and put_number(&writer, bind)
+            and put_raw(&writer, b": ", 2)):
+        put_raw(&writer, text, strlen(text))
     writer.at[0] = c'\n'
     return writer.at + 1 - out
 
@@ -468,6 +494,8 @@ cdef LogFormat *compile_format(object segments, int facility, bytes tag, long pi
     memcpy(format.bytes, <const char *> blob, len(blob))
     for i in range(len(ops)):
         format.ops[i].code, format.ops[i].flags, format.ops[i].literal, format.ops[i].literal_length = ops[i]
+        if format.ops[i].code >= TLS_TEXT:
+            format.tls_texts |= 1 << (format.ops[i].code - TLS_TEXT)
     return format
 
 
@@ -492,11 +520,15 @@ cdef void _borrow_address(LogAddress *address, bytes value, int port):
     address.port = <uint16_t> port
 
 
-cdef tuple _TEXTS = ("listener", "pool", "member", "request_line", "unique_id", "tls_dn", "tls_version", "tls_cipher")
+cdef tuple _TEXTS = (
+    "listener", "pool", "member", "request_line", "unique_id", "tls_dn", "tls_common_name", "tls_issuer", "tls_sha1",
+    "tls_not_before", "tls_not_after", "tls_version", "tls_cipher", "tls_sni", "tls_alpn",
+)
 cdef tuple _ADDRESSES = ("client", "bind", "source", "target")
 cdef dict _NUMBERS = {
     "accept_wall_us": 0, "total_ms": 0, "handshake_ms": 0, "idle_ms": 0, "request_ms": 0, "queue_ms": -1,
     "connect_ms": -1, "response_ms": -1, "status": -1, "bytes_out": 0, "bytes_in": 0, "tls": 0, "tls_verify": 0,
+    "tls_used": 0, "tls_named": 0, "tls_resumed": 0,
     "process_connections": 0, "listener_connections": 0, "pool_connections": 0, "member_connections": 0, "retries": 0,
     "redispatched": 0, "member_queue": 0, "pool_queue": 0, "line_number": 0, "request_number": 0,
 }
@@ -556,14 +588,13 @@ cdef int fill_record(LogRecord *record, dict values, bytes termination) except -
         raise ValueError("termination has four letters")
     memset(record, 0, sizeof(LogRecord))
     memcpy(record.termination, <const char *> termination, 4)
-    cdef LogText *texts[8]
-    texts[:] = [&record.listener, &record.pool, &record.member, &record.request_line, &record.unique_id,
-                &record.tls_dn, &record.tls_version, &record.tls_cipher]
+    cdef LogText *texts[5]
+    texts[:] = [&record.listener, &record.pool, &record.member, &record.request_line, &record.unique_id]
     cdef LogAddress *addresses[4]
     addresses[:] = [&record.client, &record.bind, &record.source, &record.target]
     cdef int i
-    for i in range(8):
-        _borrow(texts[i], values.get(_TEXTS[i]))
+    for i in range(5 + LOG_TLS_TEXTS):
+        _borrow(texts[i] if i < 5 else &record.tls_texts[i - 5], values.get(_TEXTS[i]))
     for i in range(4):
         if values.get(_ADDRESSES[i]) is not None:
             address, port = values[_ADDRESSES[i]]
@@ -584,6 +615,9 @@ cdef int fill_record(LogRecord *record, dict values, bytes termination) except -
     record.bytes_in = numbers["bytes_in"]
     record.tls = numbers["tls"]
     record.tls_verify = numbers["tls_verify"]
+    record.tls_used = numbers["tls_used"]
+    record.tls_named = numbers["tls_named"]
+    record.tls_resumed = numbers["tls_resumed"]
     record.process_connections = numbers["process_connections"]
     record.listener_connections = numbers["listener_connections"]
     record.pool_connections = numbers["pool_connections"]

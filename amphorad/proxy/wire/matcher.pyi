@@ -34,7 +34,8 @@ class Action(IntEnum):
     POOL = ...
 
 class RuleRow(NamedTuple):
-    """One rule. `name` is the header or cookie; `fold` takes letter case (ASCII) as equal."""
+    """One rule. `name` is the header, cookie or subject's field; `number` the code of VERIFY; `fold` takes letter case
+    (ASCII) as equal."""
 
     id: str
     source: Source

@@ -13,7 +13,9 @@ import pytest
 
 from amphorad.demo.member import MemberProcess
 from tests.support.lb_file import lb_file, listener, member
+from tests.support.proxy_headers import refusing_port
 from tests.support.served import Served, free_port, wait_until
+from tests.support.traffic import Load, Members
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -213,3 +215,20 @@ def test_status_text_shows_streak_and_last_check(tmp_path: Path, members: list[M
 
     assert "last check" in text
     assert "L7OK/200 in " in text
+
+
+@pytest.mark.asyncio
+async def test_member_that_refuses_costs_no_request_under_load(tmp_path: Path) -> None:
+    """It has no monitor that could take it out: every session that picks it is tried elsewhere."""
+    http, tcp = free_port(), free_port()
+    async with Members(2) as targets:
+        with refusing_port() as refusing:
+            lines = [member(port) for port in (*targets.ports, refusing)]
+            text = lb_file(listener("http", http, lines, mode="http"), listener("tcp", tcp, lines))
+            with Served(tmp_path, text, "--threads", "2") as served:
+                async with Load(http, tcp, keep_alive=8, short=8, held=8) as load:
+                    await load.wait_answered(1500)
+                assert load.failures == []
+                counters = seen(served)[f"m{refusing}"]["counts"]["counters"]
+    assert counters["connect_errors"] > 0
+    assert counters["requests"] == 0

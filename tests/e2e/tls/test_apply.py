@@ -114,6 +114,21 @@ def test_a_failed_handshake_is_told_of(tmp_path: Path) -> None:
         wait_until(lambda: any("SSL handshake failure (1 so far" in text for text in served.status()["alarms"]))
 
 
+def test_a_connection_that_says_nothing_is_no_failed_handshake(tmp_path: Path) -> None:
+    rig = TlsRig(tmp_path)
+    crt_list = rig.write_list(rig.authority.issue("a"))
+    with run_tls_rig("amphorad", rig, f"ssl crt-list {crt_list}") as running:
+        assert running.served is not None
+        for _ in range(5):  # as a check of whoever watches the port does
+            socket.create_connection(("127.0.0.1", rig.port), 10).close()
+        with socket.create_connection(("127.0.0.1", rig.port), 10) as plain:
+            plain.sendall(b"no handshake")
+            assert plain.recv(100)[:1] in (b"", b"\x15")
+        served = running.served
+        wait_until(lambda: any("SSL handshake failure" in text for text in served.status()["alarms"]))
+        assert [text for text in served.status()["alarms"] if "SSL handshake failure (1 so far" not in text] == []
+
+
 def test_a_response_without_length_that_breaks_off_does_not_look_complete(tmp_path: Path) -> None:
     rig = TlsRig(tmp_path)
     crt_list = rig.write_list(rig.authority.issue("a"))

@@ -6,13 +6,16 @@ import ssl
 from typing import TYPE_CHECKING
 
 import pytest
+from cryptography import x509
 from cryptography.hazmat.primitives import hashes
+from cryptography.x509.oid import NameOID
 
 from tests.support.certificates import Authority, Identity
 from tests.support.tls_rig import TlsRig, run_tls_rig
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 pytestmark = [pytest.mark.timeout(60), pytest.mark.may_leak]  # the played member lives as long as the module
 
@@ -103,6 +106,40 @@ def test_who_is_let_in_and_what_the_member_is_told(setup: _Setup, client: str) -
         "x-ssl-client-not-before": certificate.not_valid_before_utc.strftime("%y%m%d%H%M%SZ"),
         "x-ssl-client-not-after": certificate.not_valid_after_utc.strftime("%y%m%d%H%M%SZ"),
     }
+
+
+def _subject(letter: str, fields: int) -> x509.Name:
+    """Of 60 bytes a field and a few, as the header has them."""
+    return x509.Name([x509.NameAttribute(NameOID.ORGANIZATIONAL_UNIT_NAME, letter * 56) for _ in range(fields)])
+
+
+@pytest.mark.parametrize(("fields", "length"), [(17, 1020), (18, 0)])
+def test_a_name_of_1_kib_is_told_and_a_longer_one_left_out(tmp_path: Path, fields: int, length: int) -> None:
+    rig = TlsRig(tmp_path)
+    rig.authority = Authority(subject=_subject("r", fields))
+    client = rig.write("client.pem", rig.authority.issue("", subject=_subject("c", fields)).pem)
+    options = f"ssl crt-list {rig.write_list(rig.authority.issue('server'))}"
+    options += f" ca-file {rig.write('ca.pem', rig.authority.pem)} verify required"
+    backend = "".join(f"    http-request set-header {name} {value}\n" for name, value in HEADERS.items())
+    with run_tls_rig("amphorad", rig, options, backend=backend + "    option forwardfor\n"):
+        context = rig.context()
+        context.load_cert_chain(client)
+        with rig.connect(context) as connection:
+            told = _told(rig.ask(connection).body)
+            assert [len(told[name]) for name in ("x-ssl-client-dn", "x-ssl-issuer")] == [length, length]
+            assert told["x-ssl-client-has-cert"] == "1"
+
+
+def test_more_lines_than_there_is_room_for_are_refused(tmp_path: Path) -> None:
+    rig = TlsRig(tmp_path)
+    options = f"ssl crt-list {rig.write_list(rig.authority.issue('server'))}"
+    backend = "".join(f"    http-request set-header X-SSL-{n} %{{+Q}}[ssl_c_s_dn]\n" for n in range(6))
+    with run_tls_rig("amphorad", rig, options) as running:
+        assert running.served is not None
+        text = running.served.file.read_text()
+        refused = running.served.apply(text.replace("    fullconn", backend + "    fullconn"))
+        assert refused.returncode != 0
+        assert "inserted headers" in refused.stderr + refused.stdout
 
 
 def _sha1() -> hashes.SHA1:

@@ -94,7 +94,7 @@ def test_header_is_read_as_it_was_meant(
     assert not len(result.tlv)
 
 
-@pytest.mark.parametrize("version", [0, 3])
+@pytest.mark.parametrize("version", [0, 4])
 def test_header_of_no_such_version_is_refused(version: int) -> None:
     with pytest.raises(ValueError, match="version"):
         header(version, None, None)
@@ -103,3 +103,49 @@ def test_header_of_no_such_version_is_refused(version: int) -> None:
 def test_header_of_a_strange_address_is_refused() -> None:
     with pytest.raises(ValueError, match="4 or 16"):
         header(1, (b"abc", 1), None)
+
+
+def tlvs(text: bytes) -> list[tuple[int, bytes]]:
+    found = []
+    while text:
+        length = int.from_bytes(text[1:3])
+        found.append((text[0], text[3 : 3 + length]))
+        text = text[3 + length :]
+    return found
+
+
+@given(
+    version=st.sampled_from([2, 3]),
+    alpn=st.binary(max_size=300),
+    client=st.integers(0, 7),
+    verify=st.integers(0, 2**32 - 1),
+    tls_version=st.none() | st.sampled_from([b"TLSv1.2", b"TLSv1.3", b"x" * 17]),
+    common_name=st.binary(max_size=1100),
+    known=st.booleans(),
+)
+def test_header_tells_of_the_clients_tls(
+    version: int,
+    alpn: bytes,
+    client: int,
+    verify: int,
+    tls_version: bytes | None,
+    common_name: bytes,
+    known: bool,
+) -> None:
+    """Values that are too long are left out; version 2 tells only of the agreed protocol."""
+    end = (packed("10.0.0.1"), 1) if known else None
+    facts = {"alpn": alpn, "client": client, "verify": verify, "tls_version": tls_version, "common_name": common_name}
+    text = header(version, end, end, **facts)  # type: ignore[arg-type]
+
+    assert len(text) <= HEADER_LIMIT
+    assert int.from_bytes(text[14:16]) == len(text) - 16
+    expected = [(1, alpn)] if 0 < len(alpn) <= 255 else []
+    found = tlvs(text[28 if known else 16 :])
+    if version == 3:
+        kind, value = found.pop()
+        inner = [(0x21, tls_version)] if tls_version is not None and len(tls_version) <= 16 else []
+        inner += [(0x22, common_name)] if 0 < len(common_name) <= 1024 else []
+        assert kind == 0x20
+        assert value[:5] == bytes([client]) + verify.to_bytes(4)
+        assert tlvs(value[5:]) == inner
+    assert found == expected

@@ -1,0 +1,21 @@
+"""HTTP/2 towards clients (RFC 9113), with libnghttp2 for frames, header compression and the state of streams.
+
+    nghttp2.pxd   the part of libnghttp2 that is used
+    state.pxd     what a connection and a stream of it are made of
+    chain         bytes that wait, in blocks of the engine
+    draft         a received header section -> the head of an HTTP/1.1 request, or trailer lines; no I/O
+    reader        the bytes of an HTTP/1.1 response -> header section, payload, trailers; no I/O
+    stream        the engine `Transport` of a stream
+    connection    from the client's preface to GOAWAY: sessions of streams, flow control, what abuse costs
+
+A connection keeps the `Session` that accepted it (the carrier), which holds the socket. Each stream gets a `Session` of its own,
+whose Conn has no descriptor: it reads the request as strict HTTP/1.1, made from the checked header section, and writes an
+HTTP/1.1 response, which becomes frames. So policies, persistence, retries, limits and the log are the same code for both
+versions, and what the HTTP/1 parser refuses cannot reach a member by way of HTTP/2 either.
+
+Sessions of streams run from the run queue and never inside libnghttp2; libnghttp2 runs in the carrier's turn only. A stream's
+window opens when its session has taken the bytes, which it does when the member takes them; a response is taken from the
+member as far as OUTBOUND_BYTES of it wait for the client's window.
+
+Members are spoken to in HTTP/1.1. Server push, extended CONNECT and HTTP/1.1 Upgrade to h2c are not offered.
+"""
