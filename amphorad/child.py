@@ -27,6 +27,7 @@ from amphorad.messages import (
     Closed,
     Hello,
     MessageError,
+    PeerNews,
     Pulse,
     Receipt,
     SocketName,
@@ -97,6 +98,7 @@ class DataPlaneProcess:
         self.heard_at = self.started_at  # when its main loop last said something
         self.sessions = 0
         self.draining = 0
+        self.peers: tuple[PeerNews, ...] = ()
 
     @property
     def is_running(self) -> bool:
@@ -323,7 +325,7 @@ class DataPlaneProcess:
                 self.draining = message.draining
                 self._receipts.put_nowait(message)
             case Pulse():
-                self.sessions, self.draining = message.sessions, message.draining
+                self.sessions, self.draining, self.peers = message.sessions, message.draining, message.peers
             case Alarm():
                 self._on_alarm(message.text)
             case Transition():

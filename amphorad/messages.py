@@ -41,6 +41,7 @@ __all__ = [
     "Hello",
     "Message",
     "MessageError",
+    "PeerNews",
     "Pulse",
     "Receipt",
     "Refusal",
@@ -166,14 +167,38 @@ class Receipt(msgspec.Struct, frozen=True, tag="receipt"):
     refusal: Refusal | None = None
 
 
+class PeerNews(msgspec.Struct, frozen=True, array_like=True):
+    """A peer that stick tables are shared with.
+
+    Args:
+        is_local: the one that this machine is.
+        is_connected: of others; the local one accepts connections.
+        since: wall time of the latest change of that, 0 when there was none yet.
+        connects: how often it has become connected.
+        learned: entries taken from it since it is configured.
+        told: entries sent to it.
+    """
+
+    name: str
+    address: str
+    port: int
+    is_local: bool
+    is_connected: bool
+    since: float
+    connects: int
+    learned: int
+    told: int
+
+
 class Pulse(msgspec.Struct, frozen=True, tag="pulse"):
-    """Data plane: sessions now, and those of them on old generations.
+    """Data plane: sessions now, those of them on old generations, and the peers of the configuration.
 
     It comes when they change, at most every half second, and at least every two seconds, as a sign of life of the main loop.
     """
 
     sessions: int
     draining: int
+    peers: tuple[PeerNews, ...] = ()
 
 
 class Alarm(msgspec.Struct, frozen=True, tag="alarm"):

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from amphorad.expiry import Certificate
+    from amphorad.messages import PeerNews
     from amphorad.model import Listener, LoadBalancer, Pool
 
 __all__ = [
@@ -33,6 +34,7 @@ __all__ = [
     "ListenerStatus",
     "MemberCheck",
     "MemberStatus",
+    "PeerStatus",
     "PoolStatus",
     "StandingStatus",
     "Status",
@@ -179,6 +181,35 @@ class DataPlaneStatus(msgspec.Struct, frozen=True):
     spare: int = 0
 
 
+class PeerStatus(msgspec.Struct, frozen=True):
+    """A peer that stick tables are shared with, as the data plane told at last.
+
+    Args:
+        state: LOCAL or "NOT LISTENING" of this machine's own; CONNECTED or DOWN of another.
+        since: wall time of the latest change, 0 when there was none yet.
+        connects: how often it has become connected.
+        learned: entries taken from it.
+        told: entries sent to it.
+    """
+
+    name: str
+    address: str
+    port: int
+    state: str
+    since: float
+    connects: int
+    learned: int
+    told: int
+
+    @classmethod
+    def of(cls, news: PeerNews) -> PeerStatus:
+        if news.is_local:
+            state = "LOCAL" if news.is_connected else "NOT LISTENING"
+        else:
+            state = "CONNECTED" if news.is_connected else "DOWN"
+        return cls(news.name, news.address, news.port, state, news.since, news.connects, news.learned, news.told)
+
+
 class Status(msgspec.Struct, frozen=True, tag="load_balancer", tag_field="kind"):
     """One load balancer with its data plane."""
 
@@ -192,6 +223,7 @@ class Status(msgspec.Struct, frozen=True, tag="load_balancer", tag_field="kind")
     data_plane: DataPlaneStatus
     alarms: tuple[str, ...]
     listeners: tuple[ListenerStatus, ...]
+    peers: tuple[PeerStatus, ...] = ()
 
 
 def build_listeners(
@@ -287,6 +319,8 @@ def render(status: Status) -> str:
         f"  restarts {plane.restarts}  sessions {plane.sessions}  draining {plane.draining}",
     ]
     lines += [f"alarm: {text}" for text in status.alarms[-5:]]
+    if status.peers:
+        lines += ["", *table(PEER_COLUMNS, (_peer_row(peer) for peer in status.peers))]
     for listener in status.listeners:
         lines += ["", *_render_listener(listener)]
     return "\n".join(lines)
@@ -321,6 +355,14 @@ def _render_listener(listener: ListenerStatus) -> list[str]:
 MEMBER_COLUMNS = (
     "member", "address", "state", "weight", "current", "idle", "total", "errors", "retries", "in", "out", "p50", "p99",
 )  # fmt: skip
+
+
+PEER_COLUMNS = ("peer", "address", "state", "connects", "learned", "told")
+
+
+def _peer_row(peer: PeerStatus) -> list[str]:
+    counts = (peer.connects, peer.learned, peer.told)
+    return [peer.name, _endpoint(peer.address, peer.port), peer.state, *(amount(count) for count in counts)]
 
 
 def _member_row(member: MemberStatus) -> list[str]:

@@ -34,7 +34,7 @@ from amphorad.proxy.engine.stick_table import Table, table_bytes
 from amphorad.proxy.tls.context import expiry_of
 from amphorad.sockets import ListeningSockets
 from amphorad.state_directory import AlreadyRunning, NotStarted, StateDirectory, survivor_names
-from amphorad.status import DataPlaneStatus, Status, TransitionStatus, build_listeners
+from amphorad.status import DataPlaneStatus, PeerStatus, Status, TransitionStatus, build_listeners
 from amphorad.stick_tables import TableFile, TableSpace
 from amphorad.tls_files import read_tls_files
 
@@ -703,6 +703,7 @@ class Supervisor:
             spare=self._spare.pid if self._spare is not None and self._spare.is_running else 0,
         )
         generation = self._generation
+        peers = tuple(PeerStatus.of(news) for news in child.peers)
         return lambda: Status(
             version=amphorad.__version__,
             load_balancer=running.id,
@@ -714,6 +715,7 @@ class Supervisor:
             data_plane=data_plane,
             alarms=alarms,
             listeners=build_listeners(running, board, transitions, certificates),
+            peers=peers,
         )
 
 

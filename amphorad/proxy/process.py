@@ -348,7 +348,8 @@ class ControlLoop:
             self._keep_transition(verdict)
 
     async def _pulse(self, channel: Channel, *, in_any_case: bool) -> None:
-        pulse = Pulse(self._plane.sessions(), self._plane.draining())
+        peers = self._peers.statistics() if self._peers is not None else ()
+        pulse = Pulse(self._plane.sessions(), self._plane.draining(), peers)
         if in_any_case or pulse != self._last_pulse:
             self._last_pulse = pulse
             await channel.send(pulse)

@@ -72,13 +72,14 @@ class PeerPair:
             text = text.replace(f"{address}:1025", f"127.0.0.1:{number}")
         return text
 
-    def start(self, which: int, kind: str) -> None:
+    def start(self, which: int, kind: str, *options: str) -> None:
+        """`options` are further ones of amphorad."""
         directory = self.directory / f"{kind}-{which}"
         directory.mkdir(exist_ok=True)
         if kind == "haproxy":
             self.running[which] = HAProxyPeer(directory, self.texts[which], self.names[which])
         else:
-            served = Served(directory, self.texts[which], "--local-peer", self.names[which])
+            served = Served(directory, self.texts[which], "--local-peer", self.names[which], *options)
             self.running[which] = served.__enter__()
         deadline = time.monotonic() + 10
         for port in (self.ports[which], self.peer_ports[which]):

@@ -15,8 +15,10 @@ import os
 import random
 import socket
 import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from amphorad.messages import PeerNews
 from amphorad.proxy.peers import wire
 from amphorad.proxy.peers.session import HEARTBEAT, PeerMemory, PeerSession, SharedTable
 from amphorad.proxy.peers.wire import PeerError
@@ -39,6 +41,8 @@ HEARTBEAT_S = 3.0
 DEAD_AFTER_S = 10.0
 HANDSHAKE_S = 5.0
 RECONNECT_S = 5.0
+LISTEN_AGAIN_S = 0.2
+LISTEN_TRIES = 10  # before it is an alarm
 STRANGERS = 16
 ALARM_EVERY_S = 60.0
 READ_BYTES = 65536
@@ -66,6 +70,8 @@ class PeerExchange:
         self._strangers = 0
         self._alarmed: dict[str, float] = {}
         self._missed: dict[str, int] = {}
+        self._histories: dict[str, _History] = {}
+        self._is_listening = False
 
     def apply(self, load_balancer: LoadBalancer) -> None:
         """From now on these peers and tables. What has not changed stays connected."""
@@ -81,6 +87,7 @@ class PeerExchange:
         self._memories = {peer.name: PeerMemory() for peer in load_balancer.peers}
         if load_balancer.peers != self._peers:
             self._peers = load_balancer.peers
+            self._histories = {peer.name: _History() for peer in self._peers}
             self._local = self._find_local()
             self._start(self._begin(self._stop()), "peers")
         for each in tables:
@@ -98,9 +105,24 @@ class PeerExchange:
             if peer is not self._local:
                 self._start(self._keep_connected(peer), f"peer {peer.name}")
 
-    def statistics(self) -> dict[str, tuple[int, int]]:
-        """Of each connected peer: entries learned from it, and told to it."""
-        return {name: (link.session.learned, link.session.told) for name, link in self._links.items()}
+    def statistics(self) -> tuple[PeerNews, ...]:
+        """What there is to know of each peer, in the order of the file."""
+        return tuple(self._news(peer) for peer in self._peers)
+
+    def _news(self, peer: Peer) -> PeerNews:
+        history = self._histories[peer.name]
+        link = self._links.get(peer.name)
+        return PeerNews(
+            peer.name,
+            peer.address,
+            peer.port,
+            is_local=peer is self._local,
+            is_connected=self._is_listening if peer is self._local else link is not None,
+            since=history.since,
+            connects=history.connects,
+            learned=history.learned + (link.session.learned if link is not None else 0),
+            told=history.told + (link.session.told if link is not None else 0),
+        )
 
     async def close(self) -> None:
         tasks = self._stop()
@@ -156,17 +178,33 @@ class PeerExchange:
         self._alarm(f"{text} (and {missed} more before)" if missed else text)
 
     async def _listen(self, local: Peer) -> None:
+        """A data plane that this one replaces may still listen for a moment; only what lasts is an alarm."""
+        tries = 0
         while True:
             try:
                 server = await asyncio.start_server(
                     self._accept, local.address, local.port, reuse_address=True, backlog=STRANGERS
                 )
             except OSError as error:
-                self._report("listen", f"peers: cannot listen at {local.address} port {local.port}: {error.strerror}")
-                await asyncio.sleep(RECONNECT_S)
+                tries += 1
+                if tries >= LISTEN_TRIES:
+                    self._report(
+                        "listen", f"peers: cannot listen at {local.address} port {local.port}: {error.strerror}"
+                    )
+                await asyncio.sleep(RECONNECT_S if tries >= LISTEN_TRIES else LISTEN_AGAIN_S)
                 continue
-            async with server:
-                await server.serve_forever()
+            self._note_listening(local, True)
+            try:
+                async with server:
+                    await server.serve_forever()
+            finally:
+                self._note_listening(local, False)
+
+    def _note_listening(self, local: Peer, is_listening: bool) -> None:
+        self._is_listening = is_listening
+        history = self._histories.get(local.name)
+        if history is not None:
+            history.since = time.time()
 
     async def _keep_connected(self, peer: Peer) -> None:
         while True:
@@ -255,14 +293,31 @@ class PeerExchange:
             replaced.close()
         session = PeerSession(self._tables, self._memories[name])
         link = self._links[name] = _Link(session, reader, writer)
+        history = self._histories.setdefault(name, _History())
+        history.connects += 1
+        if replaced is None:
+            history.since = time.time()
         log.info("peer connected name=%s", name)
         try:
             await link.run(first)
         finally:
             session.close()
+            history.learned += session.learned
+            history.told += session.told
             if self._links.get(name) is link:
                 del self._links[name]
+                history.since = time.time()
             log.info("peer gone name=%s learned=%d told=%d", name, session.learned, session.told)
+
+
+@dataclass(slots=True)
+class _History:
+    """What outlives the connections to a peer; `learned` and `told` are those of ended ones."""
+
+    since: float = 0.0
+    connects: int = 0
+    learned: int = 0
+    told: int = 0
 
 
 class _Link:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import signal
 import socket
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -93,6 +94,96 @@ def test_killed_data_plane_connects_again_and_goes_on(tmp_path: Path) -> None:
 
         owners |= {1: pair.learn(0, 1), 2: pair.learn(1, 2)}
         wait_until(lambda: knows(pair, 0, owners) and knows(pair, 1, owners))
+
+
+def peer_seen_by(served: Served, name: str) -> dict[str, Any]:
+    (found,) = [peer for peer in served.status()["peers"] if peer["name"] == name]
+    return dict(found)
+
+
+def test_status_tells_of_peers(tmp_path: Path) -> None:
+    with PeerPair(tmp_path, "APP_COOKIE") as pair:
+        pair.start(0, "amphorad")
+        served = pair.running[0]
+        assert isinstance(served, Served)
+        wait_until(lambda: peer_seen_by(served, pair.names[0])["state"] == "LOCAL")
+        assert peer_seen_by(served, pair.names[1])["state"] == "DOWN"
+
+        pair.start(1, "amphorad")
+        wait_until(lambda: peer_seen_by(served, pair.names[1])["state"] == "CONNECTED")
+        pair.learn(0, 0)
+        wait_until(lambda: peer_seen_by(served, pair.names[1])["told"] >= 1)
+        text = served.command("status").stdout
+        pair.stop(1)
+        wait_until(lambda: peer_seen_by(served, pair.names[1])["state"] == "DOWN")
+
+    lines = {line.split()[0]: line.split() for line in text.splitlines() if line.startswith(("peer", *pair.names))}
+    assert lines["peer"] == ["peer", "address", "state", "connects", "learned", "told"]
+    assert lines[pair.names[0]][1:3] == [f"127.0.0.1:{pair.peer_ports[0]}", "LOCAL"]
+    assert lines[pair.names[1]][1:3] == [f"127.0.0.1:{pair.peer_ports[1]}", "CONNECTED"]
+
+
+def test_adopted_data_plane_keeps_its_peers(tmp_path: Path) -> None:
+    with PeerPair(tmp_path, "APP_COOKIE") as pair:
+        pair.start(0, "amphorad", "--survive")
+        pair.start(1, "amphorad")
+        other = pair.running[1]
+        assert isinstance(other, Served)
+        wait_until(lambda: peer_seen_by(other, pair.names[0])["state"] == "CONNECTED")
+        before = peer_seen_by(other, pair.names[0])
+        first = pair.running[0]
+        assert isinstance(first, Served)
+        pid = first.data_plane
+
+        first.process.kill()
+        first.process.wait()
+        owners = {client: pair.learn(0, client) for client in range(5)}
+        first.__exit__()
+        pair.start(0, "amphorad", "--survive")
+        second = pair.running[0]
+        assert isinstance(second, Served)
+
+        assert second.data_plane == pid
+        wait_until(lambda: knows(pair, 1, owners))
+        after = peer_seen_by(other, pair.names[0])
+        assert (after["connects"], after["since"]) == (before["connects"], before["since"])
+
+
+def test_successor_of_a_data_plane_takes_its_peers_over(tmp_path: Path) -> None:
+    with PeerPair(tmp_path, "APP_COOKIE") as pair:
+        pair.start(0, "amphorad", "--survive")
+        pair.start(1, "amphorad")
+        owners = {client: pair.learn(0, client) for client in range(5)}
+        wait_until(lambda: knows(pair, 1, owners))
+        first, other = pair.running
+        assert isinstance(first, Served)
+        assert isinstance(other, Served)
+        pid = first.data_plane
+
+        first.process.kill()
+        first.process.wait()
+        first.__exit__()
+        pair.start(0, "amphorad", "--survive", "--threads", "1")  # others than before: the old one hands over
+        second = pair.running[0]
+        assert isinstance(second, Served)
+
+        assert second.data_plane != pid
+        wait_until(lambda: peer_seen_by(other, pair.names[0])["state"] == "CONNECTED")
+        wait_until(lambda: peer_seen_by(second, pair.names[0])["state"] == "LOCAL")
+        owners |= {10: pair.learn(1, 10), 11: pair.learn(0, 11)}
+        wait_until(lambda: knows(pair, 0, owners) and knows(pair, 1, owners))
+        assert not [text for text in second.status()["alarms"] if "listen" in text]
+
+
+def test_peers_port_full_of_silent_strangers_is_free_again(tmp_path: Path) -> None:
+    with PeerPair(tmp_path, "APP_COOKIE") as pair, contextlib.ExitStack() as stack:
+        pair.start(0, "amphorad")
+        for _stranger in range(60):
+            stack.enter_context(socket.create_connection(("127.0.0.1", pair.peer_ports[0]), timeout=10))
+        pair.start(1, "amphorad")
+        owners = {client: pair.learn(1, client) for client in range(5)}
+
+        wait_until(lambda: knows(pair, 0, owners))
 
 
 @pytest.mark.haproxy
