@@ -136,14 +136,15 @@ def test_client_certificate_is_shown_to_the_member(proxy: str, tmp_path: Path, a
 def test_member_that_misses_a_client_certificate(
     proxy: str, tmp_path: Path, authority: Authority, version: str
 ) -> None:
-    """With TLS 1.3 the refusal comes behind the handshake. Here it is a bad answer; HAProxy still takes it for no connection."""
+    """With TLS 1.3 the refusal comes behind the handshake. It is a bad answer then; in HAProxy either, by timing."""
     (tmp_path / "root.pem").write_bytes(authority.pem)
     context = member_context(
         authority.issue("m"), tmp_path, verify_mode=ssl.CERT_REQUIRED, maximum_version=ssl.TLSVersion[version]
     )
     context.load_verify_locations(tmp_path / "root.pem")
     with TlsMember(context) as member, plain_listener(proxy, tmp_path, member, "verify none") as port:
-        assert status_of(port) == (502 if (version, proxy) == ("TLSv1_3", "amphorad") else 503)
+        expected = {503} if version == "TLSv1_2" else {502} if proxy == "amphorad" else {502, 503}
+        assert status_of(port) in expected
 
 
 # --- verification ---
