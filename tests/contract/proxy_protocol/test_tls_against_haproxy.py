@@ -26,7 +26,7 @@ if haproxy_program() is None:
     pytest.skip("the haproxy program is not installed", allow_module_level=True)
 
 VERSIONS = (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3)
-PROTOCOLS = ([], ["http/1.1"], ["unknown", "http/1.0"])
+PROTOCOLS: tuple[list[str], ...] = ([], ["http/1.1"], ["unknown", "http/1.0"])
 SUBJECTS = {
     "one": [(NameOID.COUNTRY_NAME, "DE"), (NameOID.COMMON_NAME, "the client")],
     "two": [(NameOID.COMMON_NAME, "first"), (NameOID.ORGANIZATION_NAME, "o"), (NameOID.COMMON_NAME, "second")],
