@@ -435,7 +435,11 @@ class DataPlane:
             tls=tls.context if tls is not None else None,
             tls_sends_sni=tls is not None and tls.options.send_client_sni,
         )
-        sticks = [self._states.state(key, member) in STICKS for member in pool.members]
+        states = [self._states.state(key, member) for member in pool.members]
+        sticks = [
+            state in STICKS and not (state is MemberState.DRAIN and self._draining.get(runtime_of) == math.inf)
+            for state, runtime_of in zip(states, runtimes, strict=True)
+        ]
         match pool.persistence:
             case HttpCookie(name=name):
                 cookies = [(member.cookie or "").encode() for member in pool.members]
@@ -577,7 +581,15 @@ class DataPlane:
             runtime.evict()
             self._draining[runtime] = math.inf
         if due:
+            self._forget_clients(due)
             self._engine.sweep_sessions()
+
+    def _forget_clients(self, evicted: list[ListenerRuntime | MemberRuntime]) -> None:
+        """Nobody sticks to a member that has drained, or its clients would come back to it."""
+        pools = {key[:2] for key, runtime in self._members.items() if runtime in evicted}
+        for listener_id, pool_id in pools:
+            with contextlib.suppress(KeyError):
+                self._publish_states(listener_id, self._find_pool(listener_id, pool_id))
 
     def _note_draining(self, runtime: ListenerRuntime | MemberRuntime, *, draining: bool = True) -> None:
         if not self._settings.extras.drain_time or not draining:
