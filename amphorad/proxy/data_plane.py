@@ -66,6 +66,7 @@ RATED_SOURCES = 98304  # client addresses that the limit of single sources remem
 BIND_LIMIT = 32  # MAX_BINDS in engine/runtime.pxd
 TICKET_KEY_S = 3600.0  # a ticket is good for two hours, and three keys are accepted
 HANDSHAKE_ALARM_INTERVAL_S = 60.0
+LOG_ALARM_INTERVAL_S = 60.0
 OVERRUN_ALARM_INTERVAL_S = 60.0  # at most one alarm of a rule in that time
 _REUSE = {ReusePolicy.NEVER: 0, ReusePolicy.SAFE: 1, ReusePolicy.RETRY: 2}
 _PROXY_VERSIONS = {None: 0, ProxyProtocol.V1: 1, ProxyProtocol.V2: 2, ProxyProtocol.V2_SSL_CN: 3}
@@ -187,6 +188,7 @@ class DataPlane:
         self._alarms: list[str] = []
         self._seen_accept_failures = 0
         self._seen_log_drops = 0
+        self._log_alarmed_at = float("-inf")
         self._policies: dict[str, tuple[_Policies, PolicyProgram]] = {}
         self._overruns: dict[tuple[str, str], _Overruns] = {}
         self._tls: dict[str, _Tls] = {}
@@ -641,6 +643,9 @@ class DataPlane:
         if drops != self._seen_log_drops:
             self._seen_log_drops = drops
             alarm = self._log_socket.connect()
+            if alarm is None and now - self._log_alarmed_at >= LOG_ALARM_INTERVAL_S:
+                self._log_alarmed_at = now
+                alarm = "traffic log: its reader is too slow"
             if alarm is not None:
                 self._alarms.append(f"{alarm} ({drops} lines dropped so far)")
         self.admin_log.flush()
