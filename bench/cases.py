@@ -114,6 +114,13 @@ _LIST = (
     _http("http-rules", "HTTP keep-alive, 200 B, five L7 rules that do not match", "<= 0.90", 0.90, variant="rules"),
     _http("http-cookie", "HTTP keep-alive, 200 B, clients with their SRV cookie", "<= 0.90", 0.90, variant="cookie"),
     _http("http-source", "HTTP keep-alive, 200 B, stick on src", "<= 0.90", 0.90, variant="source"),
+    _http(
+        "http-rate",
+        "HTTP keep-alive, 200 B, with limits of the listener and of each source that are not reached",
+        "0.85-0.90",
+        0.90,
+        arguments=("--rate-limit", "10000000", "--rate-limit-source", "10000000", "--rate-limit-burst", "1000000"),
+    ),
     _http("http-ka-10k", "HTTP keep-alive, 10 KiB", "0.85-0.95", 0.95, path="/10k", body=10240),
     _http("http-ka-256k", "HTTP keep-alive, 256 KiB", "<= 1.0", 1.0, path="/256k", body=262144),
     _http("http-ka-1m", "HTTP keep-alive, 1 MiB", "<= 1.0", 1.0, path="/1m", body=1 << 20),
