@@ -68,10 +68,10 @@ image: system-build  ## the amphora image, images/out/amphorad.qcow2 (root or su
 	@tools/system-packages --python "$(PYTHON)" image
 	@PYTHON="$(PYTHON)" images/build $(ARGS)
 
-test-image: $(TESTED)  ## boots the image under qemu and drives it with the real Octavia driver (about ten minutes)
+test-image: $(TESTED)  ## the image under qemu and as a pair of containers, driven by the real Octavia driver (about 20 minutes)
 	@tools/system-packages --python "$(PYTHON)" image vm
 	@[ -e images/out/amphorad.qcow2 ] || PYTHON="$(PYTHON)" images/build
-	@$(BIN)/python -m pytest -m vm tests/image $(ARGS)
+	@$(BIN)/python -m pytest -m "vm or nspawn" tests/image $(ARGS)
 
 build: $(BUILT)  ## the virtual environment with the engine built
 

@@ -5,7 +5,7 @@ plane. Because the segment belongs to the supervising process, what it holds sur
 data plane. Layout (native byte order; `proxy/engine/board.pxd` declares the same structs, a test compares them):
 
     header, 4096 bytes      magic, version, threads, slots, slots ever used
-    slots, 512 bytes each   one object: kind, state, identity, gauges, balancing state, last health check
+    slots, 512 bytes each   one object: kind, state, identity, gauges, balancing state, last health check, standing
     rows, 512 bytes each    [thread][slot]: 32 counters of 64 bits, 64 latency buckets of 32 bits
     stick tables            sparse; see `amphorad.stick_tables`
 
@@ -39,6 +39,7 @@ __all__ = [
     "MemberState",
     "MemberStatistics",
     "PoolStatistics",
+    "Standing",
     "bucket_upper_bound_s",
 ]
 
@@ -82,6 +83,8 @@ _SLOT = struct.Struct(f"=IIIIqqIIqqq{NAME_BYTES}s{NAME_BYTES}s{NAME_BYTES}s")
 # After the names: state, code, text, info, status, duration_us, since, checked_at, checks, failures, transitions
 _CHECK = struct.Struct("=16s8s32s48siIddIII")
 CHECK_AT = _SLOT.size
+_STANDING = struct.Struct("=IB")  # after the check: until when the member is ejected, percent of its weight (0: 100)
+STANDING_AT = CHECK_AT + _CHECK.size
 _ROW = struct.Struct("=32Q64I")
 _WORD = struct.Struct("=I")
 _WIDE = struct.Struct("=q")
@@ -138,6 +141,18 @@ class LastCheck(NamedTuple):
         return self.state.startswith("UP")
 
 
+class Standing(NamedTuple):
+    """Why a member gets less than its configuration and its checks say.
+
+    Args:
+        ejected_until: wall time in whole seconds; 0: it is not ejected.
+        percent: of its weight that it gets, below 100 during a slow start.
+    """
+
+    ejected_until: float
+    percent: int
+
+
 class BoardFull(Exception):
     """No free slot: the configuration has more listeners, pools and members than the board can hold."""
 
@@ -192,6 +207,7 @@ class MemberStatistics(_Statistics):
     weight: int
     idle: int
     check: LastCheck | None = None
+    standing: Standing | None = None
 
 
 class Board:
@@ -316,6 +332,16 @@ class Board:
             check.transitions & 0xFFFFFFFF,
         )
 
+    def show_standing(self, slot: int, standing: Standing | None) -> None:
+        """Puts in its slot why a member gets less than its due; None: it does not."""
+        until, percent = standing or (0, 100)
+        at = self._slot_at(slot) + STANDING_AT
+        _STANDING.pack_into(self._map, at, min(round(until), 0xFFFFFFFF), percent if percent < 100 else 0)
+
+    def _standing(self, slot: int) -> Standing | None:
+        until, percent = _STANDING.unpack_from(self._map, self._slot_at(slot) + STANDING_AT)
+        return Standing(float(until), percent or 100) if until or percent else None
+
     def _last_check(self, slot: int) -> LastCheck | None:
         at = self._slot_at(slot) + CHECK_AT
         if not self._map[at]:
@@ -376,6 +402,7 @@ class Board:
                 fields[2],
                 max(0, fields[9]),
                 self._last_check(slot),
+                self._standing(slot),
             )
             for slot, fields, names in self._read(Kind.MEMBER)
         ]

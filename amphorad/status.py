@@ -33,6 +33,7 @@ __all__ = [
     "MemberStatus",
     "PeerStatus",
     "PoolStatus",
+    "StandingStatus",
     "Status",
     "TransitionStatus",
     "build_listeners",
@@ -107,6 +108,13 @@ class TransitionStatus(msgspec.Struct, frozen=True):
     reason: str
 
 
+class StandingStatus(msgspec.Struct, frozen=True):
+    """Why a member gets less than its due; see `amphorad.board.Standing` for its fields."""
+
+    ejected_until: float
+    percent: int
+
+
 class MemberStatus(msgspec.Struct, frozen=True):
     id: str
     address: str
@@ -118,6 +126,16 @@ class MemberStatus(msgspec.Struct, frozen=True):
     counts: Counts
     check: MemberCheck | None = None
     history: tuple[TransitionStatus, ...] = ()
+    standing: StandingStatus | None = None
+
+    @property
+    def is_ejected(self) -> bool:
+        return self.standing is not None and self.standing.ejected_until > 0
+
+    @property
+    def percent(self) -> int:
+        """Of its weight that it gets."""
+        return self.standing.percent if self.standing is not None else 100
 
 
 class PoolStatus(msgspec.Struct, frozen=True):
@@ -250,6 +268,7 @@ def _pool(
                 counts=Counts.of(on_board),
                 check=MemberCheck.of(on_board.check) if on_board and on_board.check else None,
                 history=tuple(transitions.get(MemberKey(listener.id, pool.id, member.id), ())),
+                standing=StandingStatus(*on_board.standing) if on_board and on_board.standing else None,
             )
             for member, on_board in found
         ),
@@ -327,7 +346,7 @@ def _member_row(member: MemberStatus) -> list[str]:
     return [
         member.id,
         _endpoint(member.address, member.port),
-        state_text(member) + (" backup" if member.backup else ""),
+        state_text(member) + (" ejected" if member.is_ejected else "") + (" backup" if member.backup else ""),
         str(member.weight),
         str(counts.current),
         str(member.idle),

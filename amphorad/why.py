@@ -96,7 +96,7 @@ def _found(kind: str, wanted: str, texts: list[str], known: Iterator[str]) -> st
 
 def _member(status: Status, listener: ListenerStatus, pool: PoolStatus, member: MemberStatus, now: float) -> str:
     address = f"[{member.address}]" if ":" in member.address else member.address
-    lines = [_state(member, now), *_reasons(status, listener, pool, member), *_traffic(pool, member)]
+    lines = [_state(member, now), *_reasons(status, listener, pool, member, now), *_traffic(pool, member)]
     lines += [_change(change, now) for change in member.history[-HISTORY_SHOWN:]]
     title = f"member {member.id} ({address}:{member.port}) of pool {pool.id}, listener {listener.id}"
     return "\n".join([title, *_indented(lines)])
@@ -111,8 +111,14 @@ def _state(member: MemberStatus, now: float) -> str:
             return "NO CHECK: its pool has no health monitor, so it counts as up"
         case "UNKNOWN":
             return "UNKNOWN: the data plane has not taken this member over yet"
+        case "DOWN" if member.is_ejected and not _is_down_by_check(member):
+            return "DOWN: ejected, whatever its health monitor says"
         case state:
             return f"{state}{_check(member.check, state, now)}"
+
+
+def _is_down_by_check(member: MemberStatus) -> bool:
+    return member.check is not None and member.check.state.startswith("DOWN")
 
 
 def _check(check: MemberCheck | None, state: str, now: float) -> str:
@@ -130,18 +136,22 @@ def _check(check: MemberCheck | None, state: str, now: float) -> str:
     )
 
 
-def _reasons(status: Status, listener: ListenerStatus, pool: PoolStatus, member: MemberStatus) -> list[str]:
+def _reasons(status: Status, listener: ListenerStatus, pool: PoolStatus, member: MemberStatus, now: float) -> list[str]:
     """What keeps new clients away, or that nothing does."""
-    against = list(_obstacles(status, listener, pool, member))
+    against = list(_obstacles(status, listener, pool, member, now))
     if against:
         return [f"gets no new clients: {reason}" for reason in against]
-    return [f"gets new clients: {_share(pool, member)}", *_full(listener)]
+    return [f"gets new clients: {_share(pool, member)}", *_slow_start(member), *_full(listener)]
 
 
-def _obstacles(status: Status, listener: ListenerStatus, pool: PoolStatus, member: MemberStatus) -> Iterator[str]:
+def _obstacles(
+    status: Status, listener: ListenerStatus, pool: PoolStatus, member: MemberStatus, now: float
+) -> Iterator[str]:
     if not status.data_plane.pid:
         yield "the data plane is not running"
-    if member.state == "DOWN":
+    if member.is_ejected:
+        yield _ejection(member, now)
+    if member.state == "DOWN" and (_is_down_by_check(member) or not member.is_ejected):
         yield "it is DOWN"
     elif member.state == "MAINT":
         yield "it is disabled"
@@ -151,6 +161,20 @@ def _obstacles(status: Status, listener: ListenerStatus, pool: PoolStatus, membe
         yield "its weight is 0; clients that persistence ties to it are still served"
     elif member.backup and (others := [other for other in _usable(pool) if not other.backup]):
         yield f"it is a backup, and {_count(len(others), 'other member')} of the pool can serve"
+
+
+def _ejection(member: MemberStatus, now: float) -> str:
+    """With what live traffic showed, as the history has it."""
+    assert member.standing is not None
+    left = duration(max(0.0, member.standing.ejected_until - now))
+    down = [change for change in member.history if not change.up]
+    return f"it is ejected for another {left}" + (f": {down[-1].reason}" if down else "")
+
+
+def _slow_start(member: MemberStatus) -> list[str]:
+    if member.percent >= 100:
+        return []
+    return [f"but only {member.percent} % of its weight so far: it came back and is in its slow start"]
 
 
 def _full(listener: ListenerStatus) -> list[str]:
@@ -163,7 +187,8 @@ def _share(pool: PoolStatus, member: MemberStatus) -> str:
     chosen = _chosen(pool)
     total = sum(each.weight for each in chosen) or 1
     part = f"weight {member.weight} of {total} over {_count(len(chosen), 'member')} in use"
-    share = f"{100 * member.weight / total:.0f} %"
+    effective = sum(each.weight * each.percent for each in chosen) or 1
+    share = f"{100 * member.weight * member.percent / effective:.0f} %"
     if pool.algorithm == BY_LOAD:
         return f"{part}; {pool.algorithm} gives each request to the member with the fewest open ones for its weight"
     if pool.algorithm in BY_ADDRESS:
@@ -209,7 +234,11 @@ def _pool(status: Status, listener: ListenerStatus, pool: PoolStatus, now: float
     names = {member.id for member in chosen}
     lines = [f"{verdict} ({counted})"]
     for member in pool.members:
-        use = _share(pool, member) if member.id in names else "; ".join(_obstacles(status, listener, pool, member))
+        use = (
+            "; ".join([_share(pool, member), *_slow_start(member)])
+            if member.id in names
+            else "; ".join(_obstacles(status, listener, pool, member, now))
+        )
         lines.append(f"{member.id}: {use or 'not used'}")
         if member.state == "DOWN":
             lines.append(f"  {_state(member, now)}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import os
 import select
+import ssl
 import subprocess
 import time
 from dataclasses import dataclass, field
@@ -37,9 +38,10 @@ class Case:
         about: one line for the report.
         unit: what the cost counts, for example "us/request".
         kind: endpoint kind (http, echo, answer, bulk).
-        tool: wrk, connrate, pingpong, bulk or hold.
+        tool: wrk, h2load, connrate, pingpong, bulk or hold.
         conns: connections of the load tool.
         path, body: request path and the exact body size in bytes.
+        streams: HTTP/2 streams of each connection at a time.
         browser: send the headers of a browser.
         arguments: extra words for `amphorad serve`.
         variant: of the configuration (`config.VARIANTS`).
@@ -56,6 +58,7 @@ class Case:
     conns: int
     path: str = "/200"
     body: int = 200
+    streams: int = 1
     browser: bool = False
     arguments: tuple[str, ...] = ()
     variant: str = "plain"
@@ -73,6 +76,9 @@ class Case:
             if self.variant == "cookie":
                 return [*words, "--", "cookies", *(f"SRV={member(self.kind, each).name}" for each in members)]
             return [*words, "--", "browser"] if self.browser else words
+        if self.tool == "h2load":
+            target = f"https://127.0.0.1:{port}{self.path}"
+            return ["h2load", "-t1", f"-c{self.conns}", f"-m{self.streams}", f"-D{max(1, round(seconds))}", target]
         words = [
             str(compile_tool(self.tool)),
             "--port",
@@ -120,6 +126,15 @@ _LIST = (
         "0.85-0.90",
         0.90,
         arguments=("--rate-limit", "10000000", "--rate-limit-source", "10000000", "--rate-limit-burst", "1000000"),
+    ),
+    _http(
+        "h2-tls-200",
+        "HTTP/2 over TLS, 200 B, 8 streams on each of 32 connections",
+        "<= 0.95",
+        0.95,
+        tool="h2load",
+        variant="tls",
+        streams=8,
     ),
     _http("http-ka-10k", "HTTP keep-alive, 10 KiB", "0.85-0.95", 0.95, path="/10k", body=10240),
     _http("http-ka-256k", "HTTP keep-alive, 256 KiB", "<= 1.0", 1.0, path="/256k", body=262144),
@@ -217,7 +232,15 @@ def probe(case: Case, running: Running) -> str | None:
     """One request whose whole body is compared; None when it is right. TCP tools check their bytes themselves."""
     if case.kind != "http":
         return None
-    connection = http.client.HTTPConnection("127.0.0.1", running.ports["http"], timeout=5)
+    if case.variant == "tls":
+        context = ssl.create_default_context()
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+        connection: http.client.HTTPConnection = http.client.HTTPSConnection(
+            "127.0.0.1", running.ports["http"], timeout=5, context=context
+        )
+    else:
+        connection = http.client.HTTPConnection("127.0.0.1", running.ports["http"], timeout=5)
     try:
         for _ in range(2):
             connection.request("GET", case.path, headers={"Host": "bench.local"})

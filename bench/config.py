@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.metadata
+import subprocess
 import uuid
 import warnings
 from dataclasses import dataclass
@@ -34,7 +35,7 @@ __all__ = [
 KINDS = ("http", "echo", "answer", "bulk")
 _LOAD_BALANCER = uuid.UUID("8a0d3ae2-42a7-4f4e-9c3c-0c1d2e3f4a5b")
 _LIMITS = {"http": 5500, "echo": 500, "answer": 500, "bulk": 500}
-VARIANTS = ("plain", "log", "rules", "cookie", "source")
+VARIANTS = ("plain", "log", "rules", "cookie", "source", "tls")
 """What the HTTP listener has beyond the plain one: the traffic log, five L7 rules that do not match, SRV cookies, `stick on src`."""
 LOG_SOCKET = "/run/rsyslog/octavia/log"  # as the controller renders it
 """Connection limits: HAProxy needs twice the sum plus pipes as file descriptors, and must start with 20000."""
@@ -186,8 +187,43 @@ def render(endpoints: Sequence[Endpoint], directory: Path, variant: str = "plain
             raise RuntimeError(msg) from error
         return shape(endpoints, directory), "checked-in text with the lines of Octavia 19"
     # nothing outside the run's own folder may be touched
+    if variant == "tls":
+        text = _with_tls(text, endpoints, directory)
     text = text.replace("/var/lib/octavia", str(directory)).replace(LOG_SOCKET, str(directory.parent / "log.sock"))
     return text, f"rendered by octavia {version}"
+
+
+def _with_tls(text: str, endpoints: Sequence[Endpoint], directory: Path) -> str:
+    """The HTTP listener terminates TLS, with a P-256 certificate made here and the protocols that Octavia offers."""
+    certificate, key, crt_list = (directory / name for name in ("bench.pem", "bench.key", "bench.list"))
+    command = [
+        "openssl",
+        "req",
+        "-x509",
+        "-newkey",
+        "ec",
+        "-pkeyopt",
+        "ec_paramgen_curve:prime256v1",
+        "-nodes",
+        "-days",
+        "2",
+    ]
+    directory.mkdir(parents=True, exist_ok=True)
+    subprocess.run(
+        [*command, "-subj", "/CN=bench.local", "-keyout", str(key), "-out", str(certificate)],
+        check=True,
+        capture_output=True,
+    )
+    certificate.write_bytes(certificate.read_bytes() + key.read_bytes())
+    crt_list.write_text(f"{certificate}\n")
+    for each in endpoints:
+        if each.mode == "http":
+            plain = f"bind 127.0.0.1:{each.port}\n"
+            assert plain in text
+            text = text.replace(
+                plain, f"{plain[:-1]} ssl crt-list {crt_list} no-sslv3 no-tlsv10 no-tlsv11 alpn h2,http/1.1\n"
+            )
+    return text
 
 
 _PERSISTENCE = {"cookie": "HTTP_COOKIE", "source": "SOURCE_IP"}

@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import random
+import re
 import resource
 import shutil
 import socket
@@ -42,6 +43,11 @@ LOAD = BENCH / "load"
 OUT = BENCH / "out"
 CFLAGS = ("-O2", "-std=gnu11", "-Wall", "-Wextra")
 LOAD_GRACE_S = 20.0
+_H2LOAD = re.compile(
+    r"finished in (?P<seconds>[0-9.]+)s.*?(?P<done>\d+) succeeded, (?P<failed>\d+) failed, (?P<errored>\d+) errored, "
+    r"(?P<timeout>\d+) timeout",
+    re.DOTALL,
+)
 
 
 def compile_tool(name: str) -> Path:
@@ -233,7 +239,7 @@ def run_load(command: Sequence[str], *, seconds: float, cpu: int | None = None) 
 
 
 def parse_answer(output: str, cpu_s: float) -> LoadAnswer:
-    """The last line of `output` that is a JSON object, as a LoadAnswer."""
+    """The last line of `output` that is a JSON object, or what h2load says at its end, as a LoadAnswer."""
     for line in reversed(output.splitlines()):
         if line.startswith("{"):
             data = json.loads(line)
@@ -246,6 +252,15 @@ def parse_answer(output: str, cpu_s: float) -> LoadAnswer:
                 p50_us=data.get("p50_us"),
                 p99_us=data.get("p99_us"),
             )
+    h2load = _H2LOAD.search(output)
+    if h2load is not None:
+        return LoadAnswer(
+            work=int(h2load["done"]),
+            bytes=0,
+            errors=int(h2load["failed"]) + int(h2load["errored"]) + int(h2load["timeout"]),
+            seconds=float(h2load["seconds"]),
+            cpu_s=cpu_s,
+        )
     msg = f"no answer in the output of the load tool: {output.strip()[-500:]}"
     raise RuntimeError(msg)
 

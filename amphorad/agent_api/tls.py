@@ -10,6 +10,7 @@ its certificate.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import ssl
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING
 from amphorad.errors import AmphoradError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 __all__ = ["CertificateRefused", "TlsFiles", "check_server_certificate"]
@@ -55,7 +57,7 @@ class TlsFiles:
             _log.info("TLS files loaded certificate=%s authority=%s", self._certificate, self._authority)
         except (OSError, ValueError) as error:
             kept = "the old ones stay in use" if self._context is not None else "nobody can connect"
-            _log.error("TLS files refused certificate=%s error=%s, %s", self._certificate, error, kept)
+            _log.error("TLS files refused, %s: %s", kept, error)
         return self._context
 
     def _identity_now(self) -> _Identity:
@@ -76,9 +78,20 @@ def _build(certificate: Path, authority: Path) -> ssl.SSLContext:
     context.verify_mode = ssl.CERT_REQUIRED
     context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_TICKET
     context.num_tickets = 0
-    context.load_verify_locations(cafile=authority)
-    _load_chain(context, str(certificate))
+    with _naming(authority):
+        context.load_verify_locations(cafile=authority)
+    with _naming(certificate):
+        _load_chain(context, str(certificate))
     return context
+
+
+@contextlib.contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """OpenSSL's reasons do not say which file they are about."""
+    try:
+        yield
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{path}: {error}") from error
 
 
 def _load_chain(context: ssl.SSLContext, path: str) -> None:

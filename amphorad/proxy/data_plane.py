@@ -68,6 +68,7 @@ TICKET_KEY_S = 3600.0  # a ticket is good for two hours, and three keys are acce
 HANDSHAKE_ALARM_INTERVAL_S = 60.0
 LOG_ALARM_INTERVAL_S = 60.0
 OVERRUN_ALARM_INTERVAL_S = 60.0  # at most one alarm of a rule in that time
+PATIENT_GRACE_S = 120.0  # longer than clients are kept alive without a request
 _REUSE = {ReusePolicy.NEVER: 0, ReusePolicy.SAFE: 1, ReusePolicy.RETRY: 2}
 _PROXY_VERSIONS = {None: 0, ProxyProtocol.V1: 1, ProxyProtocol.V2: 2, ProxyProtocol.V2_SSL_CN: 3}
 _DRAINING = (MemberState.DRAIN, MemberState.MAINT)
@@ -457,10 +458,12 @@ class DataPlane:
 
     def _show_states(self, listener_id: str, pool: Pool, members: dict[MemberKey, MemberRuntime]) -> None:
         """Puts states and weights where status and retries look; with the view, not before it is published."""
+        key, now, wall = (listener_id, pool.id), time.monotonic(), time.time()
         for member in pool.members:
-            state = self._states.state((listener_id, pool.id), member)
+            state = self._states.state(key, member)
             runtime = members[listener_id, pool.id, member.id, member.address, member.port]
             runtime.show(state, member.weight, state in USABLE, state in STICKS)
+            self._board.show_standing(runtime.slot_number, self._states.standing(key, pool, member, now, wall))
             self._note_draining(runtime, draining=state in _DRAINING)
             if not _is_checked(member):
                 self._board.show_check(runtime.slot_number, None)
@@ -673,9 +676,13 @@ class DataPlane:
         return sum(item.references for item in items if isinstance(item, _Departure))
 
     def stop(self, grace_s: float) -> None:
-        """Stops accepting, lets sessions end for up to `grace_s` seconds, and ends the threads. Blocks meanwhile."""
+        """Stops accepting, lets sessions end for up to `grace_s` seconds, and ends the threads. Blocks meanwhile.
+
+        An idle client may have sent its next request when its connection is closed, and then loses it. So idle ones are left to end with
+        their next answer, or by their own timeout, where there is time for that: after a succession (see `supervisor`).
+        """
         self._close_binds(list(self._binds))
-        self._engine.begin_stop()
+        self._engine.begin_stop(close_idle=grace_s < PATIENT_GRACE_S)
         deadline = time.monotonic() + grace_s
         while self._engine.sessions and time.monotonic() < deadline:
             time.sleep(0.01)

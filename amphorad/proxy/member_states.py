@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from amphorad.board import MemberState
+from amphorad.board import MemberState, Standing
 from amphorad.model import Algorithm
 
 if TYPE_CHECKING:
@@ -106,6 +106,13 @@ class MemberStates:
         fit = [self.state(pool_id, member) in USABLE for member in pool.members]
         usable = [place for place, member in enumerate(pool.members) if fit[place] and not member.backup]
         return usable or [place for place in range(len(pool.members)) if fit[place]]
+
+    def standing(self, pool_id: PoolId, pool: Pool, member: Member, now: float, wall: float) -> Standing | None:
+        """For the board; None for a member that is treated as its configuration and its checks say."""
+        identity = (*pool_id, member.id)
+        until = wall + self._ejected[identity].until - now if self._is_ejected(identity) else 0.0
+        percent = round(100 * self._share(identity, now)) if pool.algorithm in _GROWING else 100
+        return Standing(until, percent) if until or percent < 100 else None
 
     # --- slow start ---
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from amphorad.errors import ConfigError
 from amphorad.model import Mode
-from amphorad.proxy.listener_tls import DAY_S, EXPIRY_WARNING_S, HTTP_1
+from amphorad.proxy.listener_tls import DAY_S, EXPIRY_WARNING_S
 from amphorad.proxy.tls.member_context import MemberContext
 from amphorad.tls_files import pool_files
 
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from amphorad.model import MemberTls, Pool
 
 __all__ = ["PoolTls", "pool_tls"]
+
+HTTP_1 = ("http/1.1", "http/1.0")  # what HTTP pools speak, whatever their ALPN names beside it
 
 HANDSHAKE_ALARM_INTERVAL_S = 60.0
 

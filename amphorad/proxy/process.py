@@ -13,6 +13,7 @@ import argparse
 import asyncio
 import collections
 import contextlib
+import encodings.idna  # noqa: F401  Looked up by name when an address is resolved: files may not be readable, or newer, by then.
 import os
 import signal
 import socket
@@ -55,7 +56,7 @@ from amphorad.messages import (
 from amphorad.model import ReusePolicy
 from amphorad.namespace_entry import enter
 from amphorad.plan import MemberKey
-from amphorad.privileges import drop_to, set_name
+from amphorad.privileges import drop_to, see_read_only, set_name
 from amphorad.proxy.admin_log import Severity
 from amphorad.proxy.data_plane import DataPlane, Settings
 from amphorad.proxy.exporter import Exporter
@@ -417,9 +418,10 @@ def _without_descriptors(arguments: Sequence[str]) -> list[str]:
 
 
 def _confine(namespace: Path | None, user: str | None) -> None:
-    """Into the namespace first, because that takes root; both while there is one thread."""
+    """Into the namespace first, because that takes root; all of it while there is one thread."""
     if namespace is not None:
         enter(namespace)
+        see_read_only()  # who may enter a namespace may do this too
     if user is not None:
         drop_to(user)
 

@@ -182,13 +182,14 @@ def pool_text(
     lines = "".join(f"    server m{place} {server}\n" for place, server in enumerate(servers, 1))
     reuse = "    http-reuse safe\n" if mode == "http" else ""
     log_lines = f"    log {log} local0\n" if log else ""
-    log_format = "    log global\n    log-format f\\ %b/%s\\ %ST\\ %tsc\n" if log else ""
+    log_format = "    log-format f\\ %b/%s\\ %ST\\ %tsc\n" if log else ""
+    log_default = "    log global" if log else "    no log"
     return f"""\
 global
     maxconn 4000
 {log_lines}
 defaults
-    no log
+{log_default}
     retries {retries}
     option redispatch
     option http-keep-alive

@@ -132,11 +132,13 @@ class Load:
         await self._repeat("tcp session", self._tcp)
 
     async def _repeat(self, kind: str, port: int) -> None:
+        """On one connection, or the next where an answer says that it is the last (RFC 9112 section 9.6)."""
         with self._noting(kind):
-            reader, writer = await asyncio.open_connection(self._address, port)
-            with contextlib.closing(writer):
-                while not self._stopping:
-                    await self._exchange(reader, writer, REQUEST)
+            while not self._stopping:
+                reader, writer = await asyncio.open_connection(self._address, port)
+                with contextlib.closing(writer):
+                    while not self._stopping and await self._exchange(reader, writer, REQUEST):
+                        pass
 
     async def _short(self) -> None:
         while not self._stopping:
@@ -153,7 +155,8 @@ class Load:
         await action()
         self.longest_s = max(self.longest_s, time.monotonic() - began)
 
-    async def _exchange(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, request: bytes) -> None:
+    async def _exchange(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, request: bytes) -> bool:
+        """Whether another request may follow."""
         writer.write(request)
         async with asyncio.timeout(ANSWER_S):
             head = await reader.readuntil(b"\r\n\r\n")
@@ -164,6 +167,7 @@ class Load:
         self.answered += 1
         if self.answered >= self._wanted:
             self._reached.set()
+        return b"connection: close" not in head.lower()
 
     @contextlib.contextmanager
     def _noting(self, kind: str) -> Iterator[None]:

@@ -10,7 +10,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from amphorad.board import BUCKETS, bucket_upper_bound_s
 from amphorad.metrics import render_metrics
 from amphorad.model import LoadBalancer
-from amphorad.status import Counts, ListenerStatus, MemberCheck, MemberStatus, PoolStatus
+from amphorad.status import Counts, ListenerStatus, MemberCheck, MemberStatus, PoolStatus, StandingStatus
 
 NOW = 1_000_000.0
 LABELS = ("listener", "pool", "member", "state", "code", "le")
@@ -80,6 +80,17 @@ def test_one_series_for_each_state_of_a_member(state: str, shown: str) -> None:
     states = {key[3]: value for key, value in found.items() if key[0] == "octavia_member_status"}
     assert {name for name, value in states.items() if value} == {shown}
     assert states.keys() == {"UP", "DOWN", "MAINT", "DRAIN", "NOLB"}
+
+
+def test_ejection_and_slow_start_of_a_member_are_told() -> None:
+    found = samples(
+        member("a", "DOWN", standing=StandingStatus(1000.0, 100)), member("b", standing=StandingStatus(0.0, 35))
+    )
+
+    assert found["amphorad_member_ejected", "p:l", "a"] == 1
+    assert found["amphorad_member_ejected", "p:l", "b"] == 0
+    assert found["octavia_member_current_throttle", "p:l", "a"] == 100
+    assert found["octavia_member_current_throttle", "p:l", "b"] == 35
 
 
 def test_pool_is_down_without_a_member_that_serves_and_counts_backups_apart() -> None:

@@ -14,6 +14,7 @@ from amphorad.status import (
     MemberCheck,
     MemberStatus,
     PoolStatus,
+    StandingStatus,
     Status,
     TransitionStatus,
 )
@@ -70,6 +71,35 @@ def test_member_that_is_not_chosen_is_told_why(given: MemberStatus, reason: str)
 
     assert f"gets no new clients: {reason}" in text
     assert "gets new clients" not in text
+
+
+def test_ejected_member_is_told_for_how_long_and_why() -> None:
+    history = (TransitionStatus(NOW - 5, False, "Health analyze, info: ..."), TransitionStatus(NOW - 4, True, "back"))
+    given = member(state="DOWN", check=CHECK, standing=StandingStatus(NOW + 42, 100), history=history)
+
+    text = why_member([status(given, member("b"))], "a", NOW)
+
+    assert "DOWN: ejected, whatever its health monitor says" in text
+    assert "gets no new clients: it is ejected for another 42s: Health analyze, info: ..." in text
+    assert "it is DOWN" not in text
+
+
+def test_ejected_member_whose_checks_fail_as_well_is_told_both() -> None:
+    given = member(state="DOWN", check=REFUSED, standing=StandingStatus(NOW + 42, 100))
+
+    text = why_member([status(given, member("b"))], "a", NOW)
+
+    assert "gets no new clients: it is ejected for another 42s" in text
+    assert "gets no new clients: it is DOWN" in text
+
+
+def test_slow_start_is_told_with_the_share_that_it_leaves() -> None:
+    given = member(standing=StandingStatus(0.0, 25))
+
+    text = why_member([status(given, member("b"))], "a", NOW)
+
+    assert "weight 1 of 2 over 2 members in use, about 20 % of what comes" in text
+    assert "but only 25 % of its weight so far: it came back and is in its slow start" in text
 
 
 def test_down_member_is_told_with_what_the_check_found_and_its_history() -> None:

@@ -23,6 +23,7 @@ from amphorad.health.probes.tls_hello import RECEIVED_LIMIT, TlsConversation, ma
 from amphorad.health.verdict import CheckStatus, Finding
 
 if TYPE_CHECKING:
+    import re
     from collections.abc import Mapping
 
     from amphorad.health.probes.conversation import Conversation
@@ -60,7 +61,7 @@ class StreamProber:
         self._files = files if files is not None else {}
         self._poller = poller
         self._contexts: dict[CheckTls, ssl.SSLContext] = {}
-        self._requests: dict[HttpCheck, bytes] = {}
+        self._requests: dict[int, tuple[HttpCheck, bytes, re.Pattern[str]]] = {}  # which keep what their id stands for
 
     def begin(self, target: Target, owner: Owner) -> Attempt | Finding:
         try:
@@ -99,10 +100,11 @@ class StreamProber:
         return TlsConversation(context, choose)
 
     def _http(self, http: HttpCheck) -> HttpConversation:
-        request = self._requests.get(http)
-        if request is None:
-            request = self._requests[http] = http.request
-        return HttpConversation(request, status_matcher(http.expected))
+        """By identity, because comparing and hashing all the fields costs as much as the check's own work."""
+        known = self._requests.get(id(http))
+        if known is None:
+            known = self._requests[id(http)] = (http, http.request, status_matcher(http.expected))
+        return HttpConversation(known[1], known[2])
 
 
 def begin_stream(
@@ -111,10 +113,8 @@ def begin_stream(
     """Connects a stream socket, which belongs to the attempt from now on, and carries the conversation on it."""
     try:
         number = connection.connect_ex((target.address, target.port))
-    except (
-        OSError,
-        ValueError,
-    ) as error:  # not an address of this family; a name would be looked up, and none comes here
+    except (OSError, ValueError) as error:
+        # ValueError: not an address of this family; a name would be looked up, and none comes here
         connection.close()
         return Finding(CheckStatus.L4CON, None, str(error))
     if number not in (0, errno.EINPROGRESS):

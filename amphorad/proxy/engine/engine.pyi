@@ -231,7 +231,7 @@ class Engine:
     def accept_failures(self) -> int: ...
     @property
     def log_drops(self) -> int: ...
-    def begin_stop(self) -> None:
+    def begin_stop(self, close_idle: bool = True) -> None:
         """No connection is kept alive from now on; idle ones are closed."""
 
     def stop(self, members: list[MemberRuntime]) -> None:

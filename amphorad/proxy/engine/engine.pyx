@@ -642,9 +642,11 @@ cdef class Engine:
     def log_drops(self) -> int:
         return load_u64(&self.shared.log_drops)
 
-    def begin_stop(self) -> None:
-        """No connection is kept alive from now on; idle ones are closed."""
+    def begin_stop(self, bint close_idle=True) -> None:
+        """No connection is kept alive from now on; idle ones are closed, or else end with their next answer."""
         store_u32(&self.shared.stopping, 1)
+        if not close_idle:
+            return
         store_members(&self.shared.dropped, NULL)
         for index in range(self.shared.thread_count):
             store_u32(&self.threads[index].sweep, 1)

@@ -134,8 +134,10 @@ cdef void member_ready(Conn *conn) noexcept nogil:
         if secured == 0:
             return
         if secured < 0:
+            session.cause = c'S'
             next = connect_outcome(session, session_retry(session, &HTTP_MEMBER))
         else:
+            session.cause = c'-'
             note_connected(session.member)
             if session.log != NULL:
                 session.log.connected_us = session.client.thread.now_us
@@ -153,6 +155,7 @@ cdef void member_timer(Conn *conn) noexcept nogil:
     cdef Thread *thread = conn.thread
     cdef int next
     if session.phase == CONNECTING:
+        session.cause = c's'
         next = connect_outcome(session, session_retry(session, &HTTP_MEMBER))
     elif session.phase == EXCHANGE and session.flags & RESPONSE_DONE and session.client.out == NULL:
         next = finish(session)

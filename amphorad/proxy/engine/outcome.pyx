@@ -66,7 +66,7 @@ cdef void count_exchange(Session *session) noexcept nogil:
     if session.pool != NULL:
         pool_row(session).counters[counter] += 1
         pool_row(session).buckets[bucket] += 1
-    if session.member != NULL:
+    if session.member != NULL and session.stage != c'C':  # else it has had no part in it
         member_row(session).counters[counter] += 1
         member_row(session).buckets[bucket] += 1
         note_answer(session)
@@ -232,7 +232,7 @@ cdef int connect_outcome(Session *session, int outcome) noexcept nogil:
         session.phase = CONNECTING
         return STOP
     if outcome == ATTEMPT_FAILED:
-        return answer(session, 503, c'S', c'C')
+        return answer(session, 503, c's' if session.cause == c's' else c'S', c'C')  # the last attempt decides
     return STOP  # waiting for a retry
 
 

@@ -60,7 +60,7 @@ cdef void proceed(Session *session, int outcome) noexcept nogil:
     if outcome == ATTEMPT_STARTED:
         session.phase = CONNECTING
     elif outcome == ATTEMPT_FAILED:
-        session.cause = c'S'
+        session.cause = c's' if session.cause == c's' else c'S'  # the last attempt decides
         session.stage = c'C'
         end(session)
 
@@ -249,8 +249,10 @@ cdef void member_ready(Conn *conn) noexcept nogil:
     if secured == 0:
         return
     if secured < 0:
+        session.cause = c'S'
         proceed(session, session_retry(session, &TCP_MEMBER))
         return
+    session.cause = c'-'
     note_connected(session.member)
     if session.log != NULL:
         session.log.connected_us = session.client.thread.now_us
@@ -259,10 +261,10 @@ cdef void member_ready(Conn *conn) noexcept nogil:
 
 cdef void member_timer(Conn *conn) noexcept nogil:
     cdef Session *session = (<MemberConn *>conn).session
+    session.cause = c's'
     if session.phase == CONNECTING:
         proceed(session, session_retry(session, &TCP_MEMBER))
         return
-    session.cause = c's'
     session.stage = c'D'
     end(session)
 

@@ -27,9 +27,9 @@ cdef const char *session_server_name(const Session *session, const PoolView *vie
 cdef uint32_t session_greet(Session *session, uint8_t *out) noexcept nogil
 
 
-cdef inline Conn *session_socket(Session *session) noexcept nogil:
+cdef inline Conn *session_socket(const Session *session) noexcept nogil:
     """The Conn with the client's socket and TLS: of a stream it is its connection's."""
-    return &session.client if session.carrier == NULL else &session.carrier.client
+    return <Conn *>&session.client if session.carrier == NULL else &session.carrier.client
 
 
 cdef inline Row *listener_row(Session *session) noexcept nogil:

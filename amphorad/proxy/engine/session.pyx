@@ -422,8 +422,7 @@ cdef int session_retry(Session *session, const ConnKind *kind) noexcept nogil:
     if view == NULL:
         return reroute(session, kind)
     if session.retries_left == 0:
-        session_leave_member(session)
-        return ATTEMPT_FAILED
+        return ATTEMPT_FAILED  # the log names the member tried last, as HAProxy's does
     session.retries_left -= 1
     member_row(session).counters[C_RETRIES] += 1
     pool_row(session).counters[C_RETRIES] += 1

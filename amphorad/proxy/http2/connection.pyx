@@ -169,7 +169,7 @@ cdef void release(Connection *connection) noexcept nogil:
     while connection.streams != NULL:
         stream = connection.streams
         stream.flags |= CLOSED
-        stream_closed(stream, NGHTTP2_NO_ERROR)
+        stream_closed(stream)
     while connection.spare != NULL:
         stream = connection.spare
         connection.spare = stream.next
@@ -457,8 +457,10 @@ cdef int on_frame(nghttp2_session *engine, const nghttp2_frame *frame, void *use
         return result
     if frame.hd.type == NGHTTP2_SETTINGS and not frame.hd.flags & NGHTTP2_FLAG_ACK:
         return spend(connection, PRICE_SETTINGS)
-    if (frame.hd.type == NGHTTP2_PING or frame.hd.type == NGHTTP2_WINDOW_UPDATE
-            or frame.hd.type == NGHTTP2_RST_STREAM):
+    if frame.hd.type == NGHTTP2_RST_STREAM:
+        stream = <Stream *>nghttp2_session_get_stream_user_data(engine, frame.hd.stream_id)
+        return spend(connection, PRICE_RESET if stream != NULL and not stream.flags & END_SENT else PRICE_FRAME)
+    if frame.hd.type == NGHTTP2_PING or frame.hd.type == NGHTTP2_WINDOW_UPDATE:
         return spend(connection, PRICE_FRAME)
     return 0
 
@@ -491,15 +493,10 @@ cdef int on_sent(nghttp2_session *engine, const nghttp2_frame *frame, void *user
 
 
 cdef int on_stream_close(nghttp2_session *engine, int32_t stream_id, uint32_t error, void *user_data) noexcept nogil:
-    cdef Connection *connection = <Connection *>user_data
     cdef Stream *stream = <Stream *>nghttp2_session_get_stream_user_data(engine, stream_id)
-    cdef int result = 0
-    if stream == NULL:
-        return 0
-    if not stream.flags & END_SENT and error != NGHTTP2_NO_ERROR:
-        result = spend(connection, PRICE_RESET)
-    stream_closed(stream, error)
-    return result
+    if stream != NULL:
+        stream_closed(stream)
+    return 0
 
 
 CARRIER.on_ready = carrier_ready

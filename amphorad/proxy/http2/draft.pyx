@@ -64,6 +64,17 @@ cdef inline int is_name(const uint8_t *name, uint32_t length) noexcept nogil:
     return length > 0
 
 
+cdef int is_of_connection(const uint8_t *name, uint32_t length) noexcept nogil:
+    """Whether the field says something about an HTTP/1 connection (RFC 9113 section 8.2.2)."""
+    if length == 7:
+        return memcmp(name, b"upgrade", 7) == 0
+    if length == 10:
+        return memcmp(name, b"connection", 10) == 0 or memcmp(name, b"keep-alive", 10) == 0
+    if length == 16:
+        return memcmp(name, b"proxy-connection", 16) == 0
+    return length == 17 and memcmp(name, b"transfer-encoding", 17) == 0
+
+
 cdef int keep_value(Draft *draft, const uint8_t *value, uint32_t length) noexcept nogil:
     """Appends to the values; returns where it is, or -1 when there is no room."""
     cdef uint32_t place = draft.values_used
@@ -96,13 +107,19 @@ cdef int pseudo_field(
             return method_behind(draft, value, value_length)
         draft.method_length = value_length
     elif name_length == 7 and memcmp(name, b":scheme", 7) == 0:
+        if draft.scheme_length:
+            return -1
         draft.scheme = <uint32_t>place
         draft.scheme_length = value_length
     elif name_length == 10 and memcmp(name, b":authority", 10) == 0:
+        if draft.has_authority:
+            return -1
         draft.authority = <uint32_t>place
         draft.authority_length = value_length
         draft.has_authority = 1
     elif name_length == 5 and memcmp(name, b":path", 5) == 0:
+        if draft.path_length:
+            return -1
         draft.path = <uint32_t>place
         draft.path_length = value_length
     else:
@@ -178,6 +195,8 @@ cdef int draft_field(
     if name_length and name[0] == 58:
         return pseudo_field(draft, name, name_length, value, value_length)
     if not is_name(name, name_length) or not is_text(value, value_length):
+        return -1
+    if is_of_connection(name, name_length):
         return -1
     if name_length == 4 and memcmp(name, b"host", 4) == 0:
         return host_field(draft, value, value_length)

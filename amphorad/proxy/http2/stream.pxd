@@ -9,6 +9,6 @@ from amphorad.proxy.http2.state cimport Connection, Stream
 cdef Stream *stream_open(Connection *connection, int32_t stream_id) noexcept nogil
 cdef void stream_attach(Stream *stream, Session *session) noexcept nogil
 cdef void stream_wake(Stream *stream) noexcept nogil
-cdef void stream_closed(Stream *stream, uint32_t error) noexcept nogil
+cdef void stream_closed(Stream *stream) noexcept nogil
 cdef int stream_receive_data(Stream *stream, const uint8_t *data, uint64_t length) noexcept nogil
 cdef int stream_may_be_left(Stream *stream) noexcept nogil

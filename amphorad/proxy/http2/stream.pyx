@@ -114,7 +114,7 @@ cdef void stream_wake(Stream *stream) noexcept nogil:
         conn_queue(&stream.session.client)
 
 
-cdef void stream_closed(Stream *stream, uint32_t error) noexcept nogil:
+cdef void stream_closed(Stream *stream) noexcept nogil:
     """libnghttp2 has ended the stream and forgets it now."""
     stream.flags |= CLOSED
     if stream.session == NULL:

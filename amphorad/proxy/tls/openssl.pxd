@@ -164,7 +164,7 @@ cdef extern from "<openssl/bio.h>" nogil:
     ctypedef struct BIO
     ctypedef struct BIO_METHOD
     enum:
-        BIO_TYPE_SOURCE_SINK, BIO_CTRL_FLUSH
+        BIO_TYPE_SOURCE_SINK, BIO_CTRL_EOF, BIO_CTRL_FLUSH
     BIO *BIO_new(const BIO_METHOD *method)
     BIO *BIO_new_mem_buf(const void *buffer, int length)
     int BIO_free(BIO *bio)

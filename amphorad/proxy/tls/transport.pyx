@@ -10,8 +10,8 @@ back when it is empty, so a connection without traffic holds none, and libssl's 
 Towards members the handshake is a step of its own, `tls_handshake`, because the choice of the member depends on it. A session
 that a member gives is kept for the next handshake of the same thread with it, if context and server name are the same then.
 
-The end of a client's stream is only what the peer ends with close_notify: a bare FIN is a truncation (RFC 8446 section 6.1), so it is
-BROKEN and not END_OF_STREAM. For the same reason close_notify is not sent on a connection that is aborted or has unsent bytes.
+The end of a client's stream is only what it ends with close_notify: a bare FIN is a truncation (RFC 8446 section 6.1), so it is
+BROKEN and not END_OF_STREAM. From members it is the end, see `member_context`. For the same reason close_notify is not sent on a connection that is aborted or has unsent bytes.
 """
 
 from libc.errno cimport EAGAIN, ECONNRESET
@@ -25,7 +25,7 @@ from amphorad.proxy.engine.system cimport EINTR, MSG_NOSIGNAL, SHUT_WR, errno, r
 from amphorad.proxy.tls.context cimport count_failure, distrust_of
 from amphorad.proxy.tls.member_context cimport count_member_failure, resumption_free, use_session_keeper
 from amphorad.proxy.tls.openssl cimport (
-    BIO, BIO_CTRL_FLUSH, BIO_METHOD, BIO_TYPE_SOURCE_SINK, ERR_clear_error, ERR_peek_error, SSL, SSL_CTX,
+    BIO, BIO_CTRL_EOF, BIO_CTRL_FLUSH, BIO_METHOD, BIO_TYPE_SOURCE_SINK, ERR_clear_error, ERR_peek_error, SSL, SSL_CTX,
     SSL_ERROR_WANT_READ, SSL_ERROR_WANT_WRITE, SSL_ERROR_ZERO_RETURN, TLS_ST_BEFORE, BIO_clear_retry_flags, BIO_get_data,
     BIO_get_new_index, BIO_meth_new, BIO_meth_set_ctrl, BIO_meth_set_read, BIO_meth_set_write, BIO_new, BIO_set_data,
     BIO_set_init, BIO_set_retry_read, BIO_set_retry_write, SSL_free, SSL_get0_alpn_selected, SSL_get_error, SSL_get_state, SSL_has_pending, SSL_is_init_finished,
@@ -263,9 +263,11 @@ cdef ssize_t tls_receive(Conn *conn, void *buffer, size_t length) noexcept nogil
     if total == length:
         return <ssize_t>total
     if total:
+        if result != 1 and SSL_get_error(state.ssl, result) != SSL_ERROR_WANT_READ:
+            return <ssize_t>total  # the end, or a failure: it shows again at the next read, of which no event will tell
         if state.received == NULL and state.is_drained and not conn.flags & (PEER_CLOSED | FAILED):
             conn.flags &= ~<unsigned int>READABLE
-        return <ssize_t>total  # a failure shows again at the next read
+        return <ssize_t>total
     failure = fail(conn, result)
     return failure
 
@@ -365,6 +367,11 @@ cdef int bio_write(BIO *bio, const char *data, int length) noexcept nogil:
 
 
 cdef long bio_control(BIO *bio, int command, long number, void *pointer) noexcept nogil:
+    cdef const TlsState *state
+    if command == BIO_CTRL_EOF:
+        state = <const TlsState *>(<Conn *>BIO_get_data(bio)).transport_state
+        # asked for a bare FIN, see `member_context`; a client's is no end
+        return state.resumption != NULL and state.has_ended
     return 1 if command == BIO_CTRL_FLUSH else 0
 
 

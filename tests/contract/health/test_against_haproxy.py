@@ -302,3 +302,38 @@ async def test_up_line_is_the_same(tmp_path: Path) -> None:
             await both.wait(2)
 
     assert [event[:3] for event in both.ours["m"]] == [event[:3] for event in both.theirs["m"]]
+
+
+_TYPES = {
+    "tcp": ("", "{checks}", False),
+    "http": ("option httpchk GET /\n    http-check expect rstatus 200", "{checks}", False),
+    "https": ("option httpchk GET /\n    http-check expect rstatus 200", "check-ssl verify none {checks}", True),
+    "tls_hello": ("", "{checks} ssl verify none", True),
+}
+
+
+@pytest.mark.parametrize("kind", _TYPES)
+async def test_member_that_goes_and_comes_back_changes_alike_under_every_monitor(kind: str, tmp_path: Path) -> None:
+    interval_s = 0.4
+    lines, options, is_tls = _TYPES[kind]
+    context = member_context(make_certificate(tmp_path)) if is_tls else None
+    async with HealthMembers() as members:
+        ports = {name: await members.start("good", tls=context) for name in ("a", "b")}
+        timing = {"inter": round(interval_s * 1000), "rise": 2, "fall": 2}
+        text = text_of(ports, lines, options, "http", timing, f"127.0.0.1:{free_port()}")
+        async with Both(text, tmp_path) as both:
+            await asyncio.sleep(1.0)  # beyond the first checks, which follow a rule of their own
+            await members.stop(ports["a"])
+            await both.wait(1)
+            await members.start("good", ports["a"], tls=context)
+            await both.wait(2)
+            events = [side["a"] for side in (both.ours, both.theirs)]
+            assert set(both.ours) == set(both.theirs) == {"a"}
+
+    for ours, theirs in zip(*events, strict=True):
+        assert ours[0] == theirs[0]
+        assert ours[2] == theirs[2]
+        assert abs(ours[3] - theirs[3]) < interval_s + 0.6  # and what a busy machine adds
+    assert (
+        events[0][1][1] == events[1][1][1]
+    )  # the reason of the UP; that of the DOWN is the end of a check that may be under way

@@ -93,6 +93,30 @@ async def test_listeners_and_members_are_those_of_the_namespace(tmp_path: Path) 
 
 
 @pytest.mark.asyncio
+async def test_data_plane_in_a_namespace_sees_all_file_systems_read_only(tmp_path: Path) -> None:
+    port = free_port()
+    with network_namespace() as namespace:
+        with call_inside(namespace, lambda: ScriptedMember(http_member())) as target:
+            supervisor = Supervisor(options(tmp_path, namespace=namespace, user="nobody"))
+            try:
+                await supervisor.start(web(port, target.port))
+
+                mounts, own = mounts_of(supervisor.data_plane_pid), mounts_of(os.getpid())
+                with await asyncio.to_thread(call_inside, namespace, lambda: connect(port)) as client:
+                    assert await asyncio.to_thread(get, client) == b"200 ok"
+            finally:
+                await supervisor.stop(0.0)
+
+    assert {"ro", "nosuid"} <= set.intersection(*mounts)
+    assert any("rw" in options for options in own)  # of this process nothing has changed
+
+
+def mounts_of(pid: int) -> list[set[str]]:
+    """The options of each mount point; source: proc_pid_mountinfo(5)."""
+    return [set(line.split()[5].split(",")) for line in Path(f"/proc/{pid}/mountinfo").read_text().splitlines()]
+
+
+@pytest.mark.asyncio
 async def test_missing_namespace_refuses_to_start(tmp_path: Path) -> None:
     supervisor = Supervisor(options(tmp_path, namespace=Path("/run/netns/amphorad-is-not-there")))
 

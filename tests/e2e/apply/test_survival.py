@@ -219,7 +219,7 @@ async def test_other_settings_are_taken_by_a_successor_without_a_failed_request(
         await supervisor.start(wanted)
         first = supervisor.data_plane_pid
         # sessions that are held stay with the old process, which is there as long as they are
-        async with Load(http, tcp, short=4, held=4) as load:
+        async with Load(http, tcp, keep_alive=4, short=4, held=4) as load:
             await load.wait_answered(200)
             counted = supervisor.status().listeners[0].counts.counters["requests"]
             await supervisor.leave()
@@ -237,6 +237,40 @@ async def test_other_settings_are_taken_by_a_successor_without_a_failed_request(
             assert status.listeners[0].counts.counters["requests"] > counted > 0  # nothing began again
         finally:
             await supervisor.stop(0.0)
+
+
+@pytest.mark.asyncio
+async def test_idle_client_of_a_succeeded_data_plane_gets_one_more_answer(tmp_path: Path) -> None:
+    """It may have sent its request already when its connection would be closed."""
+    http, tcp = free_port(), free_port()
+    async with Members(1) as members:
+        wanted = model(text(http, tcp, members.ports))
+        supervisor = Supervisor(options(tmp_path, threads=1))
+        await supervisor.start(wanted)
+        first = supervisor.data_plane_pid
+        reader, writer = await asyncio.open_connection("127.0.0.1", http)
+        with contextlib.closing(writer):
+            heads = [await asked(reader, writer)]
+            await supervisor.leave()
+            supervisor = Supervisor(options(tmp_path, threads=2))
+            await supervisor.start(wanted)
+            try:
+                heads.append(await asked(reader, writer))
+                assert await reader.read() == b""
+                await wait_ended(first)
+            finally:
+                await supervisor.stop(0.0)
+
+    assert ["connection: close" in head for head in heads] == [False, True]
+
+
+async def asked(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> str:
+    """The head of the answer to one request, in small letters."""
+    writer.write(b"GET / HTTP/1.1\r\nHost: lb\r\n\r\n")
+    head = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
+    await reader.readexactly(int(head.partition("content-length: ")[2].split()[0]))
+    assert head.startswith("http/1.1 200 ")
+    return head
 
 
 @pytest.mark.asyncio

@@ -137,6 +137,31 @@ def test_removed_member_is_forgotten() -> None:
     assert found.step(99.0) == ([], set())
 
 
+def test_standing_tells_until_when_a_member_is_out() -> None:
+    given = pool(member("a"), member("b"))
+    found = states(eject_after=5)
+    found.observe(P, given, {"a": (5, 0)}, 100.0)
+
+    assert found.standing(P, given, given.members[0], 110.0, 5000.0) == (5020.0, 100)
+    assert found.standing(P, given, given.members[1], 110.0, 5000.0) is None
+    found.step(130.0)
+    assert found.standing(P, given, given.members[0], 130.0, 5020.0) is None
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "percent"),
+    [(Algorithm.ROUND_ROBIN, 25), (Algorithm.LEAST_CONNECTIONS, 25), (Algorithm.SOURCE_IP_HASH, None)],
+)
+def test_standing_tells_how_far_a_member_has_grown(algorithm: Algorithm, percent: int | None) -> None:
+    given = pool(member("a", checked=True), member("b"), algorithm=algorithm)
+    found = states({(*P, "a"): False}, slow_start=100.0)
+    found.set_health((*P, "a"), True, 1000.0)
+
+    standing = found.standing(P, given, given.members[0], 1025.0, 5000.0)
+
+    assert standing == (None if percent is None else (0.0, percent))
+
+
 # --- slow start ---
 
 
