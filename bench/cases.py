@@ -131,6 +131,13 @@ _LIST = (
     _http("http-cookie", "HTTP keep-alive, 200 B, clients with their SRV cookie", "<= 0.90", 0.90, variant="cookie"),
     _http("http-source", "HTTP keep-alive, 200 B, stick on src", "<= 0.90", 0.90, variant="source"),
     _http(
+        "http-rate",
+        "HTTP keep-alive, 200 B, with limits of the listener and of each source that are not reached",
+        "0.85-0.90",
+        0.90,
+        arguments=("--rate-limit", "10000000", "--rate-limit-source", "10000000", "--rate-limit-burst", "1000000"),
+    ),
+    _http(
         "h2-tls-200",
         "HTTP/2 over TLS, 200 B, 8 streams on each of 32 connections",
         "<= 0.95",

@@ -66,6 +66,7 @@ RATED_SOURCES = 98304  # client addresses that the limit of single sources remem
 BIND_LIMIT = 32  # MAX_BINDS in engine/runtime.pxd
 TICKET_KEY_S = 3600.0  # a ticket is good for two hours, and three keys are accepted
 HANDSHAKE_ALARM_INTERVAL_S = 60.0
+LOG_ALARM_INTERVAL_S = 60.0
 OVERRUN_ALARM_INTERVAL_S = 60.0  # at most one alarm of a rule in that time
 PATIENT_GRACE_S = 120.0  # longer than clients are kept alive without a request
 _REUSE = {ReusePolicy.NEVER: 0, ReusePolicy.SAFE: 1, ReusePolicy.RETRY: 2}
@@ -188,6 +189,7 @@ class DataPlane:
         self._alarms: list[str] = []
         self._seen_accept_failures = 0
         self._seen_log_drops = 0
+        self._log_alarmed_at = float("-inf")
         self._policies: dict[str, tuple[_Policies, PolicyProgram]] = {}
         self._overruns: dict[tuple[str, str], _Overruns] = {}
         self._tls: dict[str, _Tls] = {}
@@ -433,7 +435,11 @@ class DataPlane:
             tls=tls.context if tls is not None else None,
             tls_sends_sni=tls is not None and tls.options.send_client_sni,
         )
-        sticks = [self._states.state(key, member) in STICKS for member in pool.members]
+        states = [self._states.state(key, member) for member in pool.members]
+        sticks = [
+            state in STICKS and not (state is MemberState.DRAIN and self._draining.get(runtime_of) == math.inf)
+            for state, runtime_of in zip(states, runtimes, strict=True)
+        ]
         match pool.persistence:
             case HttpCookie(name=name):
                 cookies = [(member.cookie or "").encode() for member in pool.members]
@@ -577,7 +583,15 @@ class DataPlane:
             runtime.evict()
             self._draining[runtime] = math.inf
         if due:
+            self._forget_clients(due)
             self._engine.sweep_sessions()
+
+    def _forget_clients(self, evicted: list[ListenerRuntime | MemberRuntime]) -> None:
+        """Nobody sticks to a member that has drained, or its clients would come back to it."""
+        pools = {key[:2] for key, runtime in self._members.items() if runtime in evicted}
+        for listener_id, pool_id in pools:
+            with contextlib.suppress(KeyError):
+                self._publish_states(listener_id, self._find_pool(listener_id, pool_id))
 
     def _note_draining(self, runtime: ListenerRuntime | MemberRuntime, *, draining: bool = True) -> None:
         if not self._settings.extras.drain_time or not draining:
@@ -629,6 +643,9 @@ class DataPlane:
         if drops != self._seen_log_drops:
             self._seen_log_drops = drops
             alarm = self._log_socket.connect()
+            if alarm is None and now - self._log_alarmed_at >= LOG_ALARM_INTERVAL_S:
+                self._log_alarmed_at = now
+                alarm = "traffic log: its reader is too slow"
             if alarm is not None:
                 self._alarms.append(f"{alarm} ({drops} lines dropped so far)")
         self.admin_log.flush()

@@ -32,6 +32,7 @@ from amphorad.proxy.engine.session cimport (
     session_server_name, session_set_pool, session_socket, session_take_bound,
 )
 from amphorad.proxy.engine.system cimport AF_INET6, getentropy, inet_ntop
+from amphorad.proxy.engine.trace cimport trace_is_given, trace_write
 from amphorad.proxy.engine.traffic_log cimport log_begin
 from amphorad.proxy.http2.connection cimport IS_HTTP2, MAYBE_HTTP2, NOT_HTTP2, http2_begin, http2_preface
 from amphorad.proxy.tls.facts cimport client_tls, tls_fact
@@ -328,34 +329,10 @@ cdef uint32_t host_text(const Session *session, const uint8_t *data, const Head 
     return bind.host_length
 
 
-cdef int has_field(const uint8_t *data, const Head *head, const Insertion *insertion) noexcept nogil:
-    cdef uint32_t index
-    for index in range(head.field_count):
-        if (head.fields[index].name_length == insertion.name_length
-                and memcmp(data + head.fields[index].name, insertion.name, insertion.name_length) == 0):
-            return 1
-    return 0
-
-
-cdef uint64_t next_random(Thread *thread) noexcept nogil:
-    """SplitMix64: unique, not secret."""
-    cdef uint64_t value
-    if thread.trace_state == 0:
-        if getentropy(&thread.trace_state, 8) != 0:
-            thread.trace_state = thread.now_us ^ <uint64_t>thread
-    thread.trace_state += 0x9e3779b97f4a7c15ULL
-    value = thread.trace_state
-    value = (value ^ (value >> 30)) * 0xbf58476d1ce4e5b9ULL
-    value = (value ^ (value >> 27)) * 0x94d049bb133111ebULL
-    return value ^ (value >> 31)
-
-
-cdef uint32_t traceparent_text(Thread *thread, uint8_t *out) noexcept nogil:
-    """A new trace, sampled (W3C Trace Context 3.2): a load balancer in front of everything begins it. Room: 64."""
-    return <uint32_t>snprintf(
-        <char *>out, 64, b"00-%016llx%016llx-%016llx-01\r\n", <unsigned long long>next_random(thread),
-        <unsigned long long>(next_random(thread) | 1), <unsigned long long>(next_random(thread) | 1),
-    )
+cdef uint64_t *thread_trace_state(Thread *thread) noexcept nogil:
+    if thread.trace_state == 0 and getentropy(&thread.trace_state, 8) != 0:
+        thread.trace_state = thread.now_us ^ <uint64_t>thread
+    return &thread.trace_state
 
 
 cdef uint32_t insert_lines(Session *session, PoolView *view, const uint8_t *data, Head *head, uint8_t *out) noexcept nogil:
@@ -367,7 +344,7 @@ cdef uint32_t insert_lines(Session *session, PoolView *view, const uint8_t *data
     cdef Field *field
     for index in range(view.insertion_count):
         insertion = &view.insertions[index]
-        if insertion.value == INSERT_TRACEPARENT and has_field(data, head, insertion):
+        if insertion.value == INSERT_TRACEPARENT and trace_is_given(data, head):
             continue
         for field_index in range(head.field_count):
             field = &head.fields[field_index]
@@ -396,7 +373,7 @@ cdef uint32_t insert_lines(Session *session, PoolView *view, const uint8_t *data
             out[used + 1] = c'\n'
             used += 2
         elif insertion.value == INSERT_TRACEPARENT:
-            used += traceparent_text(session.client.thread, out + used)
+            used += trace_write(thread_trace_state(session.client.thread), out + used)
         elif insertion.value >= INSERT_TLS:
             used += tls_fact(session_socket(session), insertion.value - INSERT_TLS, out + used)
             memcpy(out + used, b"\r\n", 2)

@@ -132,6 +132,54 @@ def test_headers_for_members(tmp_path: Path) -> None:
     assert len(ids) == 2
 
 
+@pytest.mark.parametrize("given", [OWN, b"01" + OWN[2:] + b"-more", b"cc" + OWN[2:]])
+def test_trace_that_can_be_read_goes_on(tmp_path: Path, given: bytes) -> None:
+    (trace,), state = traced(tmp_path, [given])
+
+    assert trace == given
+    assert state == [b"a=b"]
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        [OWN + b"-more"],
+        [OWN[:-1]],
+        [OWN.upper()],
+        [b"ff" + OWN[2:]],
+        [b"00-" + b"0" * 32 + OWN[35:]],
+        [OWN[:36] + b"0" * 16 + OWN[52:]],
+        [b"x"],
+        [OWN, OWN],
+    ],
+)
+def test_trace_that_cannot_be_read_is_replaced_with_its_state(tmp_path: Path, given: list[bytes]) -> None:
+    """W3C Trace Context section 3.3."""
+    (trace,), state = traced(tmp_path, given)
+
+    assert re.fullmatch(rb"00-[0-9a-f]{32}-[0-9a-f]{16}-01", trace)
+    assert trace[3:35] != OWN[3:35]
+    assert state == []
+
+
+def traced(directory: Path, given: list[bytes]) -> tuple[list[bytes], list[bytes]]:
+    """What a member gets of a trace."""
+    port = free_port()
+    target = PlayedMember()
+    try:
+        text = lb_file(listener("web", port, [member(target.port)], mode="http"))
+        with Served(directory, text, "--traceparent"), Client(port) as client:
+            client.send(get("/", *(f"TraceParent: {each.decode()}" for each in given), "tracestate: a=b"))
+            peer = target.accept()
+            asked = peer.read_head()
+            peer.send(response(b"ok"))
+            peer.close()
+            assert client.read_message().status == 200
+            return asked.get_all("traceparent"), asked.get_all("tracestate")
+    finally:
+        target.close()
+
+
 @pytest.mark.parametrize(
     ("options", "plain", "tls"),
     [

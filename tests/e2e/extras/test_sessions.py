@@ -8,7 +8,8 @@ import pytest
 
 from tests.support.http_peers import Client, PlayedMember, get, response
 from tests.support.lb_file import lb_file, listener, member
-from tests.support.scripted_member import ScriptedMember, connect, echo, echoes
+from tests.support.scripted_member import ScriptedMember, connect, echo, echoes, http_member
+from tests.support.scripted_member import get as request
 from tests.support.served import Served, free_port, wait_until
 
 if TYPE_CHECKING:
@@ -135,3 +136,25 @@ def test_without_a_drain_time_sessions_stay(tmp_path: Path) -> None:
                 old.recv(1)
             old.settimeout(10)
             assert echoes(old)
+
+
+def test_client_that_sticks_to_a_drained_member_gets_another_one_after_the_drain_time(tmp_path: Path) -> None:
+    port = free_port()
+    with ScriptedMember(http_member(b"old")) as target, ScriptedMember(http_member(b"new")) as other:
+        text = lb_file(listener("web", port, [member(target.port)], mode="http"))
+        text = text.replace(
+            "    balance roundrobin\n", "    balance roundrobin\n    stick-table type ipv6 size 10k\n    stick on src\n"
+        )
+        drained = text.replace("weight 1\n", "weight 0\n") + member(other.port)
+        with Served(tmp_path, text, "--drain-time", "1") as served:
+            assert answer(port) == b"200 old"
+            assert served.apply(drained).returncode == 0
+            assert answer(port) == b"200 old"
+            wait_until(lambda: answer(port) == b"200 new")
+            assert served.apply(drained.replace("weight 0\n", "weight 1\n")).returncode == 0
+            assert answer(port) == b"200 new"
+
+
+def answer(port: int) -> bytes:
+    with connect(port) as client:
+        return request(client)
