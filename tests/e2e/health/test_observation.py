@@ -46,7 +46,7 @@ def test_member_that_refuses_is_ejected_and_let_in_again(tmp_path: Path, banana:
     port = free_port()
     with refusing_port() as refusing:
         text = lb_file(listener("web", port, [member(refusing, name="apple"), server(banana, "")], mode="http"))
-        with Served(tmp_path, text, "--eject-after", "3", "--ejection-time", "2", "--threads", "2") as served:
+        with Served(tmp_path, text, "--eject-after", "3", "--ejection-time", "5", "--threads", "2") as served:
             answers = {get(port) for _request in range(20)}
             wait_until(lambda: is_down(served, "apple"))
             attempts = seen(served)["apple"]["counts"]["counters"]["connections"]
@@ -58,7 +58,7 @@ def test_member_that_refuses_is_ejected_and_let_in_again(tmp_path: Path, banana:
 
     assert answers == {(200, "banana")}
     assert 'Server web-pool:web/apple is DOWN, reason: Health analyze, info: "Detected' in log
-    assert 'consecutive errors, last one was: L4 unsuccessful connection; out for 2 s". 1 active and 0 backup' in log
+    assert 'consecutive errors, last one was: L4 unsuccessful connection; out for 5 s". 1 active and 0 backup' in log
     assert "Server web-pool:web/apple is UP, Its time out of the balancing is over" in log
     assert "DOWN, Health analyze, info:" in why
 
