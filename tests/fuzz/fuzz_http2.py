@@ -79,6 +79,8 @@ def check_section(section: list[tuple[bytes, bytes]], ended: bool) -> bool:
     assert parsed.host == host.strip(b" \t"), (section, head)
     wanted = [(name, value) for name, value in section if name not in PSEUDO and name not in (b"host", b"cookie")]
     cookies = [value for name, value in section if name == b"cookie"]
+    while cookies and not cookies[0]:  # an empty one says nothing, so nothing stands in front of the first that does
+        del cookies[0]
     fields = [(name, value) for name, value, _dropped in parsed.fields if name not in (b"host", b"cookie")]
     lengths = [value for name, value in section if name == b"content-length"]
     if not ended and not lengths:

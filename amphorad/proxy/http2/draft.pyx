@@ -7,7 +7,7 @@ between can smuggle; and the head that comes out goes through the same strict pa
 400, 414, 431 or 501 where a status is the better answer than the end of the stream.
 
 - `:authority` becomes Host. A Host field beside it has to say the same, letter case aside (RFC 9113 section 8.3.1).
-- Cookie fields are joined with "; " (RFC 9113 section 8.2.3). They and Host change their places, other fields keep the order.
+- Cookie fields are joined with "; " (RFC 9113 section 8.2.3), without empty ones at the begin. They and Host change their places, other fields keep the order.
 - Without content-length a body becomes chunked. `te` is left to the HTTP/1 parser, which drops it.
 
 Limits: 16384 bytes of fields, 16384 of pseudo fields and cookies together. A longer section becomes a head that is too long for
