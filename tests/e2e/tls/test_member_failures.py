@@ -183,8 +183,9 @@ def test_tcp_session_ends_when_no_handshake_succeeds(proxy: str, tmp_path: Path)
 @pytest.mark.parametrize("ending", ["reset", "close", "garbage"])
 def test_member_that_breaks_off_its_answer(tmp_path: Path, answer: bytes, expected: str, ending: str) -> None:
     """HAProxy 2.6 logs a body that breaks off as `----`, and waits on after a broken record."""
-    if ending == "reset" and answer:
-        expected = "m1 502 SH--"  # a reset takes away what the member has sent
+    possible = {expected}
+    if ending == "reset":
+        possible.add("m1 502 SH--")  # a reset may take away what the member has sent
     context = member_context(Authority().issue("m"), tmp_path)
 
     def script(plain: socket.socket) -> None:
@@ -213,8 +214,9 @@ def test_member_that_breaks_off_its_answer(tmp_path: Path, answer: bytes, expect
             received = b""
             while chunk := client.recv(65536):
                 received += chunk
-            assert _next_line(log) == expected
-    assert received.split()[1] == expected.split()[1].encode()
+            line = _next_line(log)
+    assert line in possible
+    assert received.split()[1] == line.split()[1].encode()
 
 
 def test_failed_handshakes_are_told_of_with_their_reason(tmp_path: Path) -> None:
