@@ -19,7 +19,7 @@ __all__ = ["PoolTls", "pool_tls"]
 
 DAY_S = 86400
 EXPIRY_WARNING_S = 14 * DAY_S  # the controller renews its own certificates then
-HTTP_1 = ("http/1.1", "http/1.0")  # what HTTP pools speak, whatever their ALPN names beside it
+HTTP_1 = ("h2", "http/1.1", "http/1.0")  # what HTTP pools speak, whatever their ALPN names beside it
 
 HANDSHAKE_ALARM_INTERVAL_S = 60.0
 
