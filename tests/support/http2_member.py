@@ -78,8 +78,9 @@ class Http2Peer:
         self.pings: list[bytes] = []
         self.has_ended = False
         self._seen: set[int] = set()
-        self.h2.update_settings(settings)
         self.h2.initiate_connection()
+        if settings:
+            self.h2.update_settings(settings)
         self.flush()
 
     def __enter__(self) -> Http2Peer:
