@@ -33,7 +33,7 @@ from amphorad.proxy.http2.member_stream cimport (
     member_stream_data, member_stream_end, member_stream_head, member_stream_open, member_stream_wake,
 )
 from amphorad.proxy.http2.nghttp2 cimport (
-    NGHTTP2_CONTINUATION, NGHTTP2_DATA, NGHTTP2_ENHANCE_YOUR_CALM, NGHTTP2_ERR_CALLBACK_FAILURE, NGHTTP2_ERR_FLOODED,
+    NGHTTP2_DATA, NGHTTP2_ENHANCE_YOUR_CALM, NGHTTP2_ERR_CALLBACK_FAILURE, NGHTTP2_ERR_FLOODED,
     NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE, NGHTTP2_ERR_TOO_MANY_CONTINUATIONS, NGHTTP2_ERR_TOO_MANY_SETTINGS, NGHTTP2_FLAG_ACK,
     NGHTTP2_FLAG_END_STREAM, NGHTTP2_FLAG_NONE, NGHTTP2_GOAWAY, NGHTTP2_HEADERS, NGHTTP2_HTTP_1_1_REQUIRED,
     NGHTTP2_INTERNAL_ERROR, NGHTTP2_NO_ERROR, NGHTTP2_PRIORITY, NGHTTP2_PROTOCOL_ERROR, NGHTTP2_REFUSED_STREAM,
@@ -373,8 +373,8 @@ cdef inline MemberStream *stream_of(nghttp2_session *engine, int32_t stream_id) 
 
 
 cdef int on_begin_frame(nghttp2_session *engine, const nghttp2_frame_hd *frame, void *user_data) noexcept nogil:
-    """Frames that libnghttp2 reads over without a word are paid for here."""
-    if frame.type == NGHTTP2_PRIORITY or frame.type > NGHTTP2_CONTINUATION:
+    """PRIORITY, which libnghttp2 reads over without a word, is paid for here."""
+    if frame.type == NGHTTP2_PRIORITY:
         return spend(<Trunk *>user_data, PRICE_FRAME)
     return 0
 
