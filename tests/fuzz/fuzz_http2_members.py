@@ -25,8 +25,7 @@ LIMIT_BYTES = 16384
 def make_section(chance: random.Random) -> list[tuple[bytes, bytes]]:
     """Mostly a response, with something wrong in it more often than not."""
     section = [(b":status", chance.choice(STATUSES))]
-    for _ in range(chance.randrange(6)):
-        section.append((chance.choice(NAMES), chance.choice(VALUES)))
+    section.extend((chance.choice(NAMES), chance.choice(VALUES)) for _ in range(chance.randrange(6)))
     if chance.random() < 0.3:
         section.append((b"content-length", b"%d" % chance.randrange(1000)))
     for _ in range(chance.choice((0, 0, 0, 1, 2))):

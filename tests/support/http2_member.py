@@ -109,9 +109,7 @@ class Http2Peer:
         block = Encoder().encode([NeverIndexedHeaderTuple(name, value) for name, value in fields])
         self.raw(frame(1, 4 | (1 if ended else 0), stream, block))
 
-    def headers(
-        self, stream: int, status: int, extra: Iterable[tuple[str, str]] = (), *, ended: bool = False
-    ) -> None:
+    def headers(self, stream: int, status: int, extra: Iterable[tuple[str, str]] = (), *, ended: bool = False) -> None:
         self.h2.send_headers(stream, [(":status", str(status)), *extra], end_stream=ended)
         self.flush()
 

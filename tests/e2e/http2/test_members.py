@@ -13,15 +13,12 @@ from tests.support.http2_client import Http2Client, frame
 from tests.support.http2_member import Http2Peer, PlayedHttp2Member
 from tests.support.http_peers import Client, get, post
 from tests.support.http_rig import BOTH
-from tests.support.reference_haproxy import ReferenceHAProxy
 from tests.support.served import free_port
 from tests.support.tls_members import TlsMember, member_context, pool_text, run_pool
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
-
-    from tests.support.served import Served
 
 pytestmark = [pytest.mark.timeout(60)]
 proxies = pytest.mark.parametrize("proxy", BOTH)
@@ -41,14 +38,8 @@ def serve(proxy: str, directory: Path, members: list[int], options: str = ALPN, 
     """The listener's port."""
     port = free_port()
     text = pool_text(port, [f"127.0.0.1:{one} weight 1 {options}" for one in members], **more)  # type: ignore[arg-type]
-    with run_pool(proxy, directory, text) as served:
-        serve.served = served  # type: ignore[attr-defined]
+    with run_pool(proxy, directory, text):
         yield port
-
-
-def served() -> Served:
-    found: Served = serve.served  # type: ignore[attr-defined]
-    return found
 
 
 def read_either(client: Http2Client, peer: Http2Peer) -> None:
@@ -106,7 +97,9 @@ def test_bodies_of_known_length_keep_it_and_chunked_ones_end_with_their_stream(
         assert (asked.body, asked.get("content-length")) == (b"hello", b"5")
         peer.respond(asked.stream, 200, body=b"1")
         assert client.read_message().body == b"1"
-        client.send(b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n2;x=y\r\nde\r\n0\r\n\r\n")
+        client.send(
+            b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n2;x=y\r\nde\r\n0\r\n\r\n"
+        )
         asked = peer.wait_request()
         assert (asked.body, asked.get("content-length")) == (b"abcde", None)
         peer.respond(asked.stream, 200, body=b"2")
@@ -200,7 +193,9 @@ def test_interim_responses_pass(proxy: str, tmp_path: Path, member: PlayedHttp2M
 
 
 @proxies
-def test_one_connection_serves_one_client_after_the_other(proxy: str, tmp_path: Path, member: PlayedHttp2Member) -> None:
+def test_one_connection_serves_one_client_after_the_other(
+    proxy: str, tmp_path: Path, member: PlayedHttp2Member
+) -> None:
     with serve(proxy, tmp_path, [member.port]) as port, Client(port) as client:
         client.send(get("/1"))
         peer = member.accept()
@@ -261,7 +256,9 @@ def test_a_private_connection_is_used_again_by_its_client(tmp_path: Path, member
 def test_an_upgrade_is_asked_for_over_http1(proxy: str, tmp_path: Path, member: PlayedHttp2Member) -> None:
     with serve(proxy, tmp_path, [member.port]) as port, Client(port) as client:
         client.send(
-            get("/", "Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Key: eA==", "Sec-WebSocket-Version: 13")
+            get(
+                "/", "Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Key: eA==", "Sec-WebSocket-Version: 13"
+            )
         )
         connection = member.accept_tls()
         assert connection.selected_alpn_protocol() == "http/1.1"
@@ -269,7 +266,9 @@ def test_an_upgrade_is_asked_for_over_http1(proxy: str, tmp_path: Path, member: 
         while b"\r\n\r\n" not in received:
             received += connection.recv(65536)
         assert b"upgrade: websocket\r\n" in received.lower()
-        connection.sendall(b"HTTP/1.1 101 x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: x\r\n\r\n")
+        connection.sendall(
+            b"HTTP/1.1 101 x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: x\r\n\r\n"
+        )
         assert client.read_head().status == 101
         connection.sendall(b"ping")
         assert client.read_exactly(4) == b"ping"
@@ -461,7 +460,9 @@ MISDEEDS = {
     "goaway and closed": lambda peer, stream: (peer.say_goaway(stream, 2), peer.close()),
     "no status": lambda peer, stream: peer.headers_raw(stream, [(b"x", b"y")], ended=True),
     "status of letters": lambda peer, stream: peer.headers_raw(stream, [(b":status", b"abc")], ended=True),
-    "upper case name": lambda peer, stream: peer.headers_raw(stream, [(b":status", b"200"), (b"X-Y", b"z")], ended=True),
+    "upper case name": lambda peer, stream: peer.headers_raw(
+        stream, [(b":status", b"200"), (b"X-Y", b"z")], ended=True
+    ),
     "line feed": lambda peer, stream: peer.headers_raw(stream, [(b":status", b"200"), (b"x", b"a\nb")], ended=True),
     "connection field": lambda peer, stream: peer.headers_raw(
         stream, [(b":status", b"200"), (b"connection", b"close")], ended=True
@@ -476,7 +477,9 @@ MISDEEDS = {
         stream, [(b":status", b"200"), (b"content-length", b"5")], ended=True
     ),
     "switching protocols": lambda peer, stream: peer.headers_raw(stream, [(b":status", b"101")]),
-    "request fields": lambda peer, stream: peer.headers_raw(stream, [(b":status", b"200"), (b":path", b"/")], ended=True),
+    "request fields": lambda peer, stream: peer.headers_raw(
+        stream, [(b":status", b"200"), (b":path", b"/")], ended=True
+    ),
     "data first": lambda peer, stream: peer.raw(frame(0, 1, stream, b"x")),
     "broken frame": lambda peer, stream: peer.raw(frame(8, 0, 0, b"")),
     "push": lambda peer, stream: peer.raw(frame(5, 4, stream, (2).to_bytes(4))),
