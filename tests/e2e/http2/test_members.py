@@ -11,13 +11,13 @@ import pytest
 from tests.support.certificates import Authority
 from tests.support.http2_client import Http2Client, frame
 from tests.support.http2_member import Http2Peer, PlayedHttp2Member
-from tests.support.http_peers import Client, get, post
+from tests.support.http_peers import Client, chunked, get, post
 from tests.support.http_rig import BOTH
-from tests.support.served import free_port
+from tests.support.served import Served, free_port
 from tests.support.tls_members import TlsMember, member_context, pool_text, run_pool
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 pytestmark = [pytest.mark.timeout(60)]
@@ -134,9 +134,11 @@ def test_responses_pass_while_the_request_is_open(proxy: str, tmp_path: Path, me
         peer.headers(asked.stream, 200)
         for turn in range(5):
             client.send(stream, b"%d" % turn)
-            peer.wait(lambda wanted=turn: len(asked.body) == wanted + 1)
+            while len(asked.body) <= turn:
+                peer.read()
             peer.data(asked.stream, b"%d" % turn)
-            client.wait(lambda wanted=turn: len(client.streams[stream].body) == wanted + 1)
+            while len(client.streams[stream].body) <= turn:
+                client.read()
         client.send(stream, b"", ended=True)
         peer.wait(lambda: asked.has_ended)
         peer.data(asked.stream, b"end", ended=True)
@@ -307,6 +309,127 @@ def test_a_member_that_chooses_http1_is_spoken_to_so(proxy: str, tmp_path: Path)
     assert member.visits[0].protocol == "http/1.1"
 
 
+def test_trailers_of_an_http1_client_reach_the_member(tmp_path: Path, member: PlayedHttp2Member) -> None:
+    with serve("amphorad", tmp_path, [member.port]) as port, Client(port) as client:
+        client.send(
+            b"POST / HTTP/1.1\r\nHost: x\r\nTE: trailers\r\nConnection: TE\r\nTransfer-Encoding: chunked\r\n\r\n"
+        )
+        peer = member.accept()
+        asked = peer.wait_request(ended=False)
+        assert asked.get("te") == b"trailers"
+        client.send(chunked(b"abc", trailers=["X-Sum: 6 ", "x-other:7"]))
+        peer.wait(lambda: asked.has_ended)
+        assert (asked.body, asked.trailers) == (b"abc", [(b"x-sum", b"6"), (b"x-other", b"7")])
+        peer.headers(asked.stream, 200)
+        peer.data(asked.stream, b"hello")
+        peer.trailers(asked.stream, [("x-end", "yes")])
+        message = client.read_message()
+    assert (message.body, message.trailers) == (b"hello", [(b"x-end", b"yes")])
+
+
+def test_a_client_of_http_1_0_gets_a_body_that_ends_with_the_connection(
+    tmp_path: Path, member: PlayedHttp2Member
+) -> None:
+    with serve("amphorad", tmp_path, [member.port]) as port, Client(port) as client:
+        client.send(get(version="1.0"))
+        peer = member.accept()
+        asked = peer.wait_request()
+        peer.headers(asked.stream, 200)
+        peer.data(asked.stream, b"hello")
+        peer.trailers(asked.stream, [("x-end", "yes")])
+        assert client.read_to_end().endswith(b"\r\n\r\nhello")
+
+
+@pytest.mark.parametrize("says_goaway", [True, False])
+def test_a_connection_that_the_member_ends_while_idle_is_replaced(
+    tmp_path: Path, member: PlayedHttp2Member, says_goaway: bool
+) -> None:
+    with serve("amphorad", tmp_path, [member.port]) as port, Client(port) as client:
+        for turn in range(2):
+            client.send(get(f"/{turn}"))
+            peer = member.accept()
+            asked = peer.wait_request()
+            peer.respond(asked.stream, 200, body=b"%d" % turn)
+            assert client.read_message().body == b"%d" % turn
+            if says_goaway:
+                peer.say_goaway(asked.stream)
+                assert peer.wait_end() == NO_ERROR
+            peer.close()
+
+
+def test_a_request_without_a_body_is_sent_again_when_the_connection_ends_under_it(
+    tmp_path: Path, member: PlayedHttp2Member
+) -> None:
+    with serve("amphorad", tmp_path, [member.port]) as port, Client(port) as client:
+        client.send(get("/1"))
+        peer = member.accept()
+        peer.respond(peer.wait_request().stream, 200, body=b"1")
+        assert client.read_message().body == b"1"
+        client.send(get("/2"))
+        peer.wait_request()
+        peer.abort()
+        again = member.accept()
+        again.respond(again.wait_request().stream, 200, body=b"2")
+        assert client.read_message().body == b"2"
+
+
+def test_a_removed_member_finishes_its_streams_and_hears_goaway(tmp_path: Path, member: PlayedHttp2Member) -> None:
+    port = free_port()
+    text = pool_text(port, [f"127.0.0.1:{member.port} weight 1 {ALPN}"])
+    with Served(tmp_path, text) as served, Http2Client(port) as client:
+        first = client.ask("GET", "/first")
+        peer = member.accept()
+        peer.respond(peer.wait_request().stream, 200)
+        client.answer(first)
+        stream = client.ask("GET", "/")
+        asked = peer.wait_request()
+        applied = served.apply(pool_text(port, [f"127.0.0.1:{free_port()} weight 1 {ALPN}"]))
+        assert applied.returncode == 0
+        peer.respond(asked.stream, 200, body=b"last")
+        assert client.answer(stream).body == b"last"
+        assert peer.wait_end() == NO_ERROR
+
+
+def test_an_end_in_the_middle_of_streams_is_clean(tmp_path: Path, member: PlayedHttp2Member) -> None:
+    port = free_port()
+    with Served(tmp_path, pool_text(port, [f"127.0.0.1:{member.port} weight 1 {ALPN}"])) as served:
+        with Http2Client(port) as client:
+            first = client.ask("GET", "/first")
+            peer = member.accept()
+            peer.respond(peer.wait_request().stream, 200)
+            client.answer(first)
+            client.ask("GET", "/open")
+            client.ask("POST", "/open", ended=False)
+            peer.wait_request()
+            peer.wait_request(ended=False)
+            assert served.end() == 0
+
+
+def test_clients_share_a_connection_without_a_mixup(tmp_path: Path, member: PlayedHttp2Member) -> None:
+    with (
+        serve("amphorad", tmp_path, [member.port]) as port,
+        Client(port) as one,
+        Client(port) as two,
+        Http2Client(port) as three,
+    ):
+        one.send(get("/warm"))
+        peer = member.accept()
+        peer.respond(peer.wait_request().stream, 200)
+        one.read_message()
+        for turn in range(20):
+            one.send(get(f"/one/{turn}"))
+            two.send(get(f"/two/{turn}"))
+            stream = three.ask("GET", f"/three/{turn}")
+            asked = [peer.wait_request() for _ in range(3)]
+            for each in reversed(asked):
+                peer.headers(each.stream, 200)
+            for each in asked:
+                peer.data(each.stream, each.get(":path") or b"", ended=True)
+            assert one.read_message().body == b"/one/%d" % turn
+            assert two.read_message().body == b"/two/%d" % turn
+            assert three.answer(stream).body == b"/three/%d" % turn
+
+
 # --- flow control ---
 
 
@@ -453,7 +576,7 @@ def test_streams_below_the_last_of_a_goaway_are_served(tmp_path: Path, member: P
         assert client.read_message().body == b"other"
 
 
-MISDEEDS = {
+MISDEEDS: dict[str, Callable[[Http2Peer, int], object]] = {
     "reset": lambda peer, stream: peer.reset(stream, 2),
     "closed": lambda peer, stream: peer.close(),
     "aborted": lambda peer, stream: peer.abort(),
