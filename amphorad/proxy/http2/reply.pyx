@@ -10,7 +10,7 @@ Limits: 16300 bytes of fields. A longer section is that of no response.
 """
 
 from libc.stdlib cimport free, malloc
-from libc.string cimport memcmp, memcpy
+from libc.string cimport memcmp, memcpy, strlen
 
 from amphorad.proxy.http2.fields cimport decimal, is_name, is_of_connection, is_text
 
@@ -73,6 +73,41 @@ cdef int reply_is_bodiless(const Reply *reply, int to_head) noexcept nogil:
     return to_head or reply.status < 200 or reply.status == 204 or reply.status == 304
 
 
+cdef const char *reason_of(uint32_t status) noexcept nogil:
+    """HTTP/2 has no reason phrase (RFC 9113 section 8.3.2). Empty is allowed, but some clients of HTTP/1 choke on it."""
+    if status == 200:
+        return b"OK"
+    if status == 304:
+        return b"Not Modified"
+    if status == 404:
+        return b"Not Found"
+    if status == 100:
+        return b"Continue"
+    if status == 201:
+        return b"Created"
+    if status == 204:
+        return b"No Content"
+    if status == 206:
+        return b"Partial Content"
+    if status == 301:
+        return b"Moved Permanently"
+    if status == 302:
+        return b"Found"
+    if status == 401:
+        return b"Unauthorized"
+    if status == 403:
+        return b"Forbidden"
+    if status == 503:
+        return b"Service Unavailable"
+    if status < 200:
+        return b"Interim"
+    if status < 300:
+        return b"Success"
+    if status < 400:
+        return b"Redirection"
+    return b"Client Error" if status < 500 else b"Server Error"
+
+
 cdef inline uint32_t add(uint8_t *out, uint32_t used, const void *data, uint32_t length) noexcept nogil:
     memcpy(out + used, data, length)
     return used + length
@@ -80,10 +115,13 @@ cdef inline uint32_t add(uint8_t *out, uint32_t used, const void *data, uint32_t
 
 cdef uint32_t reply_head(const Reply *reply, int ended, int to_head, uint8_t *out) noexcept nogil:
     """Writes the head; room: REPLY_ROOM. `ended`: nothing follows; `to_head`: the request was HEAD. Returns its length."""
-    cdef uint32_t used = add(out, 0, b"HTTP/1.1 000 \r\n", 15)
+    cdef const char *reason = reason_of(reply.status)
+    cdef uint32_t used = add(out, 0, b"HTTP/1.1 000 ", 13)
     out[9] += reply.status // 100
     out[10] += reply.status // 10 % 10
     out[11] += reply.status % 10
+    used = add(out, used, reason, <uint32_t>strlen(reason))
+    used = add(out, used, b"\r\n", 2)
     used = add(out, used, &reply.lines[0], reply.used)
     if not reply_is_bodiless(reply, to_head) and reply.content_length < 0:
         if ended:
