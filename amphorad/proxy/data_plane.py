@@ -39,6 +39,7 @@ from amphorad.proxy.log_format import FACILITIES, LogFormatError, parse
 from amphorad.proxy.member_states import STICKS, USABLE, MemberStates
 from amphorad.proxy.member_tls import pool_tls
 from amphorad.proxy.policy import compile_policies, policy_pool_ids
+from amphorad.proxy.staples import StapleWatch
 from amphorad.proxy.tls.context import rotate_ticket_keys
 from amphorad.proxy.tls.facts import CERTIFICATE_FACTS, FACT_LIMITS
 from amphorad.proxy.wire.log_line import LogProgram
@@ -628,11 +629,13 @@ class DataPlane:
         return len(usable) - backups, backups
 
     def _watch_tls(self, now: float) -> None:
-        """Renews ticket keys, and tells of failed handshakes: each listener once a minute at most."""
+        """Renews ticket keys, tells of failed handshakes, each listener once a minute at most, and of OCSP responses not sent."""
         if now - self._tickets_at >= TICKET_KEY_S:
             self._tickets_at = now
             rotate_ticket_keys()
+        wall = time.time()
         for listener_id, tls in self._tls.items():
+            self._alarms += tls.staples.look(wall)
             count, reason = tls.context.failures()
             if count != tls.failures and now - tls.alarmed_at >= HANDSHAKE_ALARM_INTERVAL_S:
                 tls.failures, tls.alarmed_at = count, now
@@ -721,6 +724,7 @@ class _Tls:
     options: ListenerTls
     files: dict[str, bytes]
     context: ServerContext
+    staples: StapleWatch
     failures: int = 0
     alarmed_at: float = float("-inf")
 
@@ -832,7 +836,8 @@ class _Preparation:
         files = files_of(listener, self._files)
         tls = self._plane._tls.get(listener.id)
         if tls is None or tls.options != listener.tls or tls.files != files:
-            tls = _Tls(listener.tls, files, build_context(listener, files))
+            context = build_context(listener, files)
+            tls = _Tls(listener.tls, files, context, StapleWatch(listener.id, context.staples))
         self.contexts[listener.id] = tls
         return tls.context
 

@@ -9,6 +9,7 @@ libnghttp2 has closed it and its session, if it had one, has let go of it.
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 from amphorad.proxy.engine.runtime cimport Block, Session
+from amphorad.proxy.http2.frame_order cimport FrameOrder
 from amphorad.proxy.http2.nghttp2 cimport nghttp2_session
 
 cdef enum:                      # ResponseReader.state
@@ -95,3 +96,4 @@ cdef struct Connection:
     uint8_t is_draining         # GOAWAY was sent
     uint8_t is_condemned        # it has gone too far, and ends with `verdict`
     uint32_t verdict
+    FrameOrder order
