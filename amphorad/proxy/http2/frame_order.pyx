@@ -10,6 +10,8 @@ One that the client has ended and that is still being answered libnghttp2 knows,
 The latest REMEMBERED streams are known, one byte each; frames on older ones are ignored.
 """
 
+from libc.string cimport memset
+
 from amphorad.proxy.http2.nghttp2 cimport (
     NGHTTP2_DATA, NGHTTP2_FLAG_END_STREAM, NGHTTP2_HEADERS, NGHTTP2_NO_ERROR, NGHTTP2_PRIORITY, NGHTTP2_PROTOCOL_ERROR,
     NGHTTP2_RST_STREAM, NGHTTP2_STREAM_CLOSED,
@@ -112,3 +114,24 @@ cdef uint32_t judge(FrameOrder *order, int32_t *objected) noexcept nogil:
         return NGHTTP2_NO_ERROR
     objected[0] = stream
     return NGHTTP2_STREAM_CLOSED if mark == HAS_ENDED else NGHTTP2_PROTOCOL_ERROR
+
+
+def objections(pieces not None):
+    """For tests: every objection to the bytes of a connection that come in these pieces. See `frame_order.pyi`."""
+    cdef FrameOrder order
+    cdef Objection found
+    cdef bytes piece
+    cdef uint64_t begin = 0
+    cdef uint64_t at
+    cdef list told = []
+    memset(&order, 0, sizeof(FrameOrder))
+    order_open(&order)
+    for piece in pieces:
+        at = 0
+        while at < <uint64_t>len(piece):
+            found = order_scan(&order, <const uint8_t *>piece + at, len(piece) - at)
+            if found.error != NGHTTP2_NO_ERROR:
+                told.append((found.error, found.stream, begin + at + found.before))
+            at += found.scanned
+        begin += len(piece)
+    return told
