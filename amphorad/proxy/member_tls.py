@@ -19,7 +19,7 @@ __all__ = ["PoolTls", "pool_tls"]
 
 DAY_S = 86400
 EXPIRY_WARNING_S = 14 * DAY_S  # the controller renews its own certificates then
-HTTP_1 = ("http/1.1", "http/1.0")  # what HTTP pools speak, whatever their ALPN names beside it
+SPOKEN = ("h2", "http/1.1", "http/1.0")  # by HTTP pools, whatever their ALPN names beside it
 
 HANDSHAKE_ALARM_INTERVAL_S = 60.0
 
@@ -78,7 +78,7 @@ def pool_tls(place: str, pool: Pool, files: Mapping[str, bytes], known: PoolTls 
 
 
 def _context(tls: MemberTls, mode: Mode, files: Mapping[str, bytes]) -> MemberContext:
-    """HTTP pools speak HTTP/1 to their members, so only that is offered; a TCP pool's protocol is its clients' affair."""
+    """HTTP pools offer what they can speak to their members; a TCP pool's protocol is its clients' affair."""
 
     def named(path: str | None) -> tuple[str, bytes] | None:
         return (path, files[path]) if path is not None else None
@@ -91,5 +91,5 @@ def _context(tls: MemberTls, mode: Mode, files: Mapping[str, bytes]) -> MemberCo
         ciphers=tls.ciphers,
         ciphersuites=tls.ciphersuites,
         versions=tls.versions,
-        protocols=[name.encode() for name in protocols if mode is not Mode.HTTP or name in HTTP_1],
+        protocols=[name.encode() for name in protocols if mode is not Mode.HTTP or name in SPOKEN],
     )

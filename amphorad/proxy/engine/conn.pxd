@@ -13,6 +13,7 @@ cdef enum:                      # outcomes of conn_receive besides a byte count
     BROKEN = -2
 
 cdef int conn_open(Conn *conn, Thread *thread, int fd, const ConnKind *kind) noexcept nogil
+cdef void conn_move(Conn *source, Conn *target, const ConnKind *kind) noexcept nogil
 cdef int conn_register(Conn *conn) noexcept nogil
 cdef void conn_close(Conn *conn) noexcept nogil
 cdef void conn_abort(Conn *conn) noexcept nogil

@@ -18,7 +18,7 @@ from amphorad.proxy.engine.runtime cimport (
     DEAD, QUEUED, REGISTERED, SHUT, Block, Pipe,
 )
 from amphorad.proxy.engine.system cimport (
-    EPOLL_CTL_ADD, EPOLLET, EPOLLIN, EPOLLOUT, EPOLLRDHUP, SHUT_WR, SO_LINGER, SOL_SOCKET, SPLICE_F_MOVE,
+    EPOLL_CTL_ADD, EPOLL_CTL_MOD, EPOLLET, EPOLLIN, EPOLLOUT, EPOLLRDHUP, SHUT_WR, SO_LINGER, SOL_SOCKET, SPLICE_F_MOVE,
     SPLICE_F_MORE, SPLICE_F_NONBLOCK, close, epoll_ctl, epoll_event, linger, setsockopt, shutdown, splice,
 )
 
@@ -47,6 +47,22 @@ cdef int conn_register(Conn *conn) noexcept nogil:
         return -1
     conn.flags |= REGISTERED
     return 0
+
+
+cdef void conn_move(Conn *source, Conn *target, const ConnKind *kind) noexcept nogil:
+    """Moves the socket to another Conn, which the loop tells of it from now on. The source stays, without a descriptor.
+
+    A transport and what is stuck in `out` are the caller's to move.
+    """
+    cdef epoll_event event
+    conn_open(target, source.thread, source.fd, kind)
+    target.flags = source.flags & (READABLE | WRITABLE | PEER_CLOSED | FAILED | AT_EOF | REGISTERED)
+    if source.flags & REGISTERED:
+        event.events = EPOLLIN | EPOLLOUT | EPOLLRDHUP | <unsigned int>EPOLLET
+        event.data.ptr = target
+        epoll_ctl(source.thread.epoll_fd, EPOLL_CTL_MOD, source.fd, &event)
+    source.fd = -1
+    source.flags = source.flags & QUEUED | WRITABLE
 
 
 cdef void conn_close(Conn *conn) noexcept nogil:

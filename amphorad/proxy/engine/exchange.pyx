@@ -19,7 +19,9 @@ from amphorad.proxy.engine.runtime cimport (
     AT_EOF, CONNECTING, EXCHANGE, FAILED, HANDSHAKING, HEAD_TIMED, HEADROOM, LINGERING, PEER_CLOSED, READABLE, REQUEST_DONE,
     REQUEST_HEAD, RESPONSE_DONE, RESPONSE_STARTED, WAITING, WRITABLE, Conn, ListenerConfig, MemberConn, Thread, load_config,
 )
-from amphorad.proxy.engine.session cimport session_close, session_connect, session_free, session_retry, session_secure
+from amphorad.proxy.engine.session cimport (
+    session_begin_http2, session_close, session_connect, session_free, session_retry, session_secure,
+)
 from amphorad.proxy.engine.traffic_log cimport log_begin
 from amphorad.proxy.tls.transport cimport tls_give_up
 
@@ -133,7 +135,7 @@ cdef void member_ready(Conn *conn) noexcept nogil:
         secured = -1 if member_conn_error(member_conn) != 0 else session_secure(session)
         if secured == 0:
             return
-        if secured < 0:
+        if secured < 0 or session_begin_http2(session) != 0:
             session.cause = c'S'
             next = connect_outcome(session, session_retry(session, &HTTP_MEMBER))
         else:

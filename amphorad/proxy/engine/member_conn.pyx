@@ -11,6 +11,9 @@ a few at most (HAProxy: `max-session-srv-conns`), and is not in the member's gau
 
 With TLS an idle connection serves only sessions that would make the same one: same context, same server name. One of another
 context was made before the pool's TLS changed; it is closed when it is met.
+
+Where HTTP/2 is spoken, a MemberConn is one exchange and has no socket: that belongs to a trunk (`http2.trunk`), which has its own
+list of the member, and is what idles.
 """
 
 from libc.stdint cimport uint8_t, uint32_t
@@ -26,10 +29,12 @@ from amphorad.proxy.engine.system cimport (
     EINPROGRESS, IPPROTO_TCP, SO_ERROR, SOCK_CLOEXEC, SOCK_NONBLOCK, SOCK_STREAM, SOL_SOCKET, TCP_NODELAY, bump_i32,
     bump_u32, close, connect, errno, getsockopt, peek_u32, setsockopt, sockaddr, socket, socklen_t,
 )
+from amphorad.proxy.http2.member_stream cimport member_stream_of, member_stream_renew
+from amphorad.proxy.http2.state cimport MemberStream
+from amphorad.proxy.http2.trunk cimport trunks_close_idle
 from amphorad.proxy.tls.transport cimport tls_context, tls_is_with
 
 cdef enum:
-    LOOKED_AT = 64              # idle connections of one member, in search of one with the right server name
     IDLE_SPARE = 4              # idle connections beyond the most that were in use at the same time
     KEPT_LIMIT = 5              # private connections of one client that wait for its requests
 
@@ -55,7 +60,7 @@ IDLE.on_timer = idle_timer
 IDLE.free = member_conn_free
 
 
-cdef inline void count_used(Thread *thread, PerThread *local) noexcept nogil:
+cdef void count_used(Thread *thread, PerThread *local) noexcept nogil:
     local.used += 1
     if thread.now_ms - local.peak_since_ms >= thread.shared.idle_lifetime_ms:
         local.used_peak_before = local.used_peak if thread.now_ms - local.peak_since_ms < 2 * thread.shared.idle_lifetime_ms else 0
@@ -65,10 +70,16 @@ cdef inline void count_used(Thread *thread, PerThread *local) noexcept nogil:
         local.used_peak = local.used
 
 
-cdef inline int is_wanted(const PerThread *local) noexcept nogil:
+cdef int is_wanted(const PerThread *local) noexcept nogil:
     """Whether one more idle connection is likely to be used before it ages out."""
     cdef uint32_t peak = local.used_peak if local.used_peak > local.used_peak_before else local.used_peak_before
     return local.used + local.idle_count <= peak + IDLE_SPARE
+
+
+cdef inline const Conn *wire(const MemberConn *member_conn) noexcept nogil:
+    """The Conn with the socket and TLS."""
+    cdef const MemberStream *stream = member_stream_of(member_conn)
+    return &member_conn.conn if stream == NULL else &stream.trunk.conn
 
 
 cdef void kept_ready(Conn *conn) noexcept nogil:
@@ -104,13 +115,25 @@ cdef MemberConn *member_conn_open(Thread *thread, Member *member, const ConnKind
         close(fd)
         (&errno)[0] = one
         return NULL
-    member_conn = thread.free_member_conns
+    member_conn = member_conn_new(thread, member, fd, kind)
+    if member_conn == NULL:
+        close(fd)
+        return NULL
+    member.per_thread[thread.index].row.counters[C_CONNECTS] += 1
+    if conn_register(&member_conn.conn) != 0:
+        member_conn_close(member_conn)
+        return NULL
+    return member_conn
+
+
+cdef MemberConn *member_conn_new(Thread *thread, Member *member, int fd, const ConnKind *kind) noexcept nogil:
+    """One in use, with that descriptor (-1: its transport does without). NULL when memory ran out."""
+    cdef MemberConn *member_conn = thread.free_member_conns
     if member_conn != NULL:
         thread.free_member_conns = member_conn.idle_next
     else:
         member_conn = <MemberConn *>malloc(sizeof(MemberConn))
         if member_conn == NULL:
-            close(fd)
             return NULL
     conn_open(&member_conn.conn, thread, fd, kind)
     member_conn.session = NULL
@@ -123,11 +146,7 @@ cdef MemberConn *member_conn_open(Thread *thread, Member *member, const ConnKind
     member_conn.is_private = 0
     member_conn.greeting = 0
     bump_i32(&member.per_thread[thread.index].references, 1)
-    member.per_thread[thread.index].row.counters[C_CONNECTS] += 1
     count_used(thread, &member.per_thread[thread.index])
-    if conn_register(&member_conn.conn) != 0:
-        member_conn_close(member_conn)
-        return NULL
     return member_conn
 
 
@@ -181,6 +200,9 @@ cdef void member_conn_give_idle(MemberConn *member_conn) noexcept nogil:
     cdef Thread *thread = conn.thread
     cdef Member *member = member_conn.member
     cdef PerThread *local = &member.per_thread[thread.index]
+    if member_stream_of(member_conn) != NULL:
+        member_conn_close(member_conn)  # the exchange over the trunk, which stays
+        return
     if not is_quiet(member_conn) or not is_wanted(local):
         member_conn_close(member_conn)
         return
@@ -229,7 +251,9 @@ cdef void member_conn_keep(Session *session, MemberConn *member_conn) noexcept n
     """Keeps a private connection for later requests of its client; closes it when there are enough of them."""
     cdef Conn *conn = &member_conn.conn
     cdef Thread *thread = conn.thread
-    if session.kept_count >= KEPT_LIMIT or not is_quiet(member_conn):
+    if session.kept_count >= KEPT_LIMIT or not (
+        is_quiet(member_conn) if member_stream_of(member_conn) == NULL else member_stream_renew(member_conn)
+    ):
         member_conn_close(member_conn)
         return
     conn.kind = &KEPT
@@ -257,13 +281,13 @@ cdef void unlink_kept(MemberConn *member_conn) noexcept nogil:
 
 
 cdef MemberConn *member_conn_take_kept(
-    Session *session, Member *member, int version, void *tls, const char *name, const ConnKind *kind
+    Session *session, Member *member, int version, void *tls, const char *name, int over_http1, const ConnKind *kind
 ) noexcept nogil:
     """The client's own connection to that member, begun with a header of that version and with that TLS, or NULL."""
     cdef MemberConn *member_conn = session.kept
     while member_conn != NULL and (
         member_conn.member != member or member_conn.is_private != version
-        or not tls_is_with(&member_conn.conn, tls, name)
+        or not tls_is_with(wire(member_conn), tls, name) or over_http1 and member_stream_of(member_conn) != NULL
     ):
         member_conn = member_conn.idle_next
     if member_conn == NULL:
@@ -288,3 +312,4 @@ cdef void member_conns_close_idle(Thread *thread, Member *member) noexcept nogil
     cdef PerThread *local = &member.per_thread[thread.index]
     while local.idle_head != NULL:
         member_conn_close(local.idle_head)
+    trunks_close_idle(thread, member)

@@ -17,7 +17,7 @@ from amphorad.proxy.engine.memory cimport block_give, timer_set
 from amphorad.proxy.engine.observation cimport note_answer, note_answer_failure
 from amphorad.proxy.engine.request cimport request_send
 from amphorad.proxy.engine.runtime cimport (
-    CLIENT_CLOSES, COMPOSE_BYTES, CONNECTING, EXCHANGE, FAILED, KEEP_CLIENT, LINGERING, MEMBER_KEEPS, MEMBER_STOPPED_READING, READABLE, REPLAYABLE, REQUEST_DONE,
+    CLIENT_CLOSES, COMPOSE_BYTES, CONNECTING, EXCHANGE, FAILED, KEEP_CLIENT, LINGERING, MEMBER_KEEPS, MEMBER_STOPPED_READING, NEEDS_HTTP_1, READABLE, REPLAYABLE, REQUEST_DONE,
     REQUEST_HEAD, RESPONSE_DONE, RESPONSE_STARTED, TUNNEL, UNCHUNK, MemberConn, Thread,
 )
 from amphorad.proxy.engine.session cimport (
@@ -26,6 +26,8 @@ from amphorad.proxy.engine.session cimport (
 )
 from amphorad.proxy.engine.system cimport SO_LINGER, SOL_SOCKET, linger, peek_u32, setsockopt
 from amphorad.proxy.engine.traffic_log cimport log_end
+from amphorad.proxy.http2.member_stream cimport member_stream_fate
+from amphorad.proxy.http2.state cimport FATE_HTTP_1, FATE_REFUSED, FATE_RESET
 from amphorad.proxy.wire.http1 cimport BODY_UNTIL_CLOSE, HEAD, NO_BODY
 
 
@@ -236,18 +238,34 @@ cdef int connect_outcome(Session *session, int outcome) noexcept nogil:
     return STOP  # waiting for a retry
 
 
+cdef int once_more(Session *session) noexcept nogil:
+    """The same request to the same member, over a fresh connection."""
+    drop_member(session)
+    session.flags &= ~<unsigned int>MEMBER_STOPPED_READING
+    member_row(session).counters[C_RETRIES] += 1
+    pool_row(session).counters[C_RETRIES] += 1
+    return connect_outcome(session, session_connect(session, &HTTP_MEMBER, 0))
+
+
 cdef int member_died(Session *session) noexcept nogil:
     """The member ended the connection without a (complete) response head."""
     cdef uint32_t uses = session.member_conn.uses
     cdef int nothing_came = session.response == NULL
+    cdef int fate = member_stream_fate(session.member_conn)
+    if fate == FATE_REFUSED or fate == FATE_HTTP_1:
+        if session.request != NULL and session.retries_left:
+            # the member has not looked at it (RFC 9113 8.7): safe to send again, whatever it asks for
+            session.retries_left -= 1
+            if fate == FATE_HTTP_1:
+                session.needs |= NEEDS_HTTP_1
+            return once_more(session)
+        uses = 1  # it was no race with the end of an idle connection
+    elif fate == FATE_RESET:
+        uses = 1
     if uses > 1 and nothing_came and not session.flags & RESPONSE_STARTED:
         if session.flags & REPLAYABLE and session.request != NULL:
             # it closed while the request was on its way (RFC 9112 9.3.1): once more on a fresh connection
-            drop_member(session)
-            session.flags &= ~<unsigned int>MEMBER_STOPPED_READING
-            member_row(session).counters[C_RETRIES] += 1
-            pool_row(session).counters[C_RETRIES] += 1
-            return connect_outcome(session, session_connect(session, &HTTP_MEMBER, 0))
+            return once_more(session)
         # not ours to repeat; a silent close tells the client that it may (HAProxy does the same)
         return abort(session, c'S', c'H')
     count_event(session, C_MEMBER_ABORTS)

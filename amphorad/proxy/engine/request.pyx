@@ -22,7 +22,7 @@ from amphorad.proxy.engine.outcome cimport (
 from amphorad.proxy.engine.runtime cimport (
     AT_EOF, BOUND_CONNECTION, CLIENT_CLOSES, CONNECTING, EXCHANGE, HEAD_BYTES, HEAD_TIMED, HEADROOM,
     INSERT_CLIENT_ADDRESS, INSERT_DESTINATION_PORT, INSERT_HOST, INSERT_TLS, INSERT_TRACEPARENT, KEEP_CLIENT,
-    MEMBER_STOPPED_READING, NO_PERSISTENCE, OFFERED_UPGRADE, PERSISTED, READABLE, REGISTERED, REPLAYABLE, REQUEST_DONE, SCRATCH_BYTES,
+    MEMBER_STOPPED_READING, NEEDS_HTTP_1, NEEDS_TRAILERS, NO_PERSISTENCE, OFFERED_UPGRADE, PERSISTED, READABLE, REGISTERED, REPLAYABLE, REQUEST_DONE, SCRATCH_BYTES,
     SOURCE_PERSISTENCE, TO_REMEMBER,
     WRITABLE, Block,
     Conn, Insertion, ListenerBind, ListenerConfig, Pool, PoolView, Thread, load_config, load_view,
@@ -35,10 +35,12 @@ from amphorad.proxy.engine.system cimport AF_INET6, getentropy, inet_ntop
 from amphorad.proxy.engine.trace cimport trace_is_given, trace_write
 from amphorad.proxy.engine.traffic_log cimport log_begin
 from amphorad.proxy.http2.connection cimport IS_HTTP2, MAYBE_HTTP2, NOT_HTTP2, http2_begin, http2_preface
+from amphorad.proxy.http2.member_stream cimport member_stream_of
 from amphorad.proxy.tls.facts cimport client_tls, tls_fact
 from amphorad.proxy.tls.transport cimport tls_is_with
+from amphorad.proxy.wire.grammar cimport lists_word
 from amphorad.proxy.wire.http1 cimport (
-    BINDS_AUTHENTICATION, BODY_CHUNKED, BODY_LENGTH, COMPLETE, GET, HEAD, NEED_MORE, NO_BODY, OPTIONS, TRACE, WANTS_CLOSE,
+    BINDS_AUTHENTICATION, BODY_CHUNKED, BODY_LENGTH, COMPLETE, GET, HEAD, NEED_MORE, NO_BODY, OPTIONS, TE, TRACE, WANTS_CLOSE,
     WANTS_UPGRADE, ChunkDecoder, Field, Head, feed_chunks, parse_request, write_head,
 )
 from amphorad.proxy.wire.matcher cimport ACTION_POOL, ACTION_REJECT, ClientTls, Policy, find_policy
@@ -226,6 +228,7 @@ cdef int begin(Session *session, uint8_t *data, uint32_t length) noexcept nogil:
     if session.log != NULL:
         session.log.bytes_in = session.head_bytes
     session.timeout_member_ms = view.timeout_member_ms
+    session.needs = needs_of(session, data, head) if view.tls != NULL else 0
     if view.persistence != NO_PERSISTENCE:
         persistence_request(session, view, data, head)
     if compose(session, view, data, head, data + head.length, <uint32_t>taken) != 0:
@@ -237,6 +240,20 @@ cdef int begin(Session *session, uint8_t *data, uint32_t length) noexcept nogil:
     may_reuse = view.reuse > 0 and session.exchanges > 1 or view.reuse == 2 and session.flags & REPLAYABLE
     session.phase = CONNECTING
     return connect_outcome(session, session_connect(session, &HTTP_MEMBER, may_reuse))
+
+
+cdef uint8_t needs_of(const Session *session, const uint8_t *data, const Head *head) noexcept nogil:
+    """What the request asks of a member connection that could speak HTTP/2."""
+    cdef uint8_t needs = 0
+    cdef uint32_t index
+    cdef const Field *field
+    if session.flags & (OFFERED_UPGRADE | BOUND_CONNECTION):
+        needs = NEEDS_HTTP_1
+    for index in range(head.field_count):
+        field = &head.fields[index]
+        if field.id == TE and lists_word(data + field.value, field.value_length, b"trailers", 8):
+            needs |= NEEDS_TRAILERS
+    return needs
 
 
 cdef int bound_is_usable(Session *session, PoolView *view) noexcept nogil:
@@ -456,7 +473,9 @@ cdef int request_send(Session *session) noexcept nogil:
     elif <uint64_t>count < length:
         if conn_stash(member, data + count, length - <uint64_t>count) == BROKEN:
             return answer(session, 500, c'R', c'H')
-    if not session.flags & REPLAYABLE or session.member_conn.uses == 1:
+    if (not session.flags & REPLAYABLE or session.member_conn.uses == 1) and not (
+        member_stream_of(session.member_conn) != NULL and session.flags & REQUEST_DONE  # it may be refused without a look
+    ):
         block_give(thread, block)
         session.request = NULL
     return GO_ON

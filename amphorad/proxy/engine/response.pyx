@@ -25,6 +25,7 @@ from amphorad.proxy.engine.runtime cimport (
 )
 from amphorad.proxy.engine.session cimport count_event, count_out, session_listens
 from amphorad.proxy.engine.system cimport peek_u32
+from amphorad.proxy.http2.member_stream cimport member_stream_of
 from amphorad.proxy.wire.http1 cimport (
     BINDS_AUTHENTICATION, BODY_CHUNKED, BODY_LENGTH, BODY_UNTIL_CLOSE, COMPLETE, NEED_MORE, TRANSFER_ENCODING,
     WANTS_CLOSE, WANTS_UPGRADE, ChunkDecoder, Field, Head, feed_chunks, parse_response,
@@ -252,8 +253,8 @@ cdef int begin_response(Session *session, uint8_t *data, uint32_t length, int fi
         session.request = NULL
     if not head.flags & WANTS_CLOSE and view != NULL and view.reuse > 0:
         session.flags |= MEMBER_KEEPS
-    if head.flags & BINDS_AUTHENTICATION:
-        session.member_conn.is_bound = 1
+    if head.flags & BINDS_AUTHENTICATION and member_stream_of(session.member_conn) == NULL:
+        session.member_conn.is_bound = 1  # with HTTP/2, what answers this challenge will ask for HTTP/1
     if head.body == BODY_UNTIL_CLOSE:
         session.flags &= ~<unsigned int>(KEEP_CLIENT | MEMBER_KEEPS)
     elif head.body == BODY_CHUNKED:

@@ -86,6 +86,10 @@ cdef enum:                      # Session.flags
     SPLICE_RESPONSE = 8192
     MEMBER_STOPPED_READING = 16384
 
+cdef enum:                      # Session.needs
+    NEEDS_HTTP_1 = 1            # HTTP/2 cannot carry this request, or the member does not take it so
+    NEEDS_TRAILERS = 2          # the client has said `te: trailers`
+
 cdef struct Block:              # memory while data is stuck; the bytes follow the struct
     Block *next
     uint32_t capacity
@@ -176,6 +180,7 @@ cdef struct Session:
     uint8_t phase
     uint8_t retries_left
     uint8_t method
+    uint8_t needs               # of the member connection
     uint16_t client_port
     uint16_t port               # that the client connected to
     uint16_t bind
@@ -221,7 +226,7 @@ cdef struct PerThread:          # one cache line per object and thread
     uint32_t used_peak_before   # the most in the period before
     uint64_t peak_since_ms
     void *tls_session           # SSL_SESSION to resume the next connection with; members only
-    uint64_t padding
+    void *trunks                # `http2.state.Trunk` list: shared connections that speak HTTP/2; members only
 
 cdef struct ListenerBind:
     Listener *listener

@@ -23,6 +23,7 @@ cdef void session_leave_member(Session *session) noexcept nogil
 cdef int session_is_within_rates(Session *session, const ListenerConfig *config) noexcept nogil
 cdef int session_listens(Session *session) noexcept nogil
 cdef int session_secure(Session *session) noexcept nogil
+cdef int session_begin_http2(Session *session) noexcept nogil
 cdef const char *session_server_name(const Session *session, const PoolView *view) noexcept nogil
 cdef uint32_t session_greet(Session *session, uint8_t *out) noexcept nogil
 

@@ -26,15 +26,16 @@ from amphorad.proxy.engine.outcome cimport HTTP_CLIENT
 from amphorad.proxy.engine.persistence cimport persistence_source
 from amphorad.proxy.engine.rate_limit cimport rate_allows, source_allows
 from amphorad.proxy.engine.runtime cimport (
-    DEAD, HANDSHAKING, PERSISTED, READABLE, SOURCE_PERSISTENCE, TO_REMEMBER, WAITING, WRITABLE, ListenerConfig, Member, MemberConn, Shared, load_config, load_view,
+    DEAD, HANDSHAKING, NEEDS_HTTP_1, PERSISTED, READABLE, SOURCE_PERSISTENCE, TO_REMEMBER, WAITING, WRITABLE, ListenerConfig, Member, MemberConn, Shared, load_config, load_view,
 )
 from amphorad.proxy.engine.system cimport (
     AF_INET, AF_INET6, EADDRNOTAVAIL, EMFILE, ENFILE, ENOBUFS, ENOMEM, MSG_NOSIGNAL, add_i64, bump_i32, bump_i64, errno, getsockname,
     load_i64, load_u32, peek_u32, peek_u64, put_u64, raise_i64, send, sockaddr, sockaddr_in, sockaddr_in6, sockaddr_storage,
     socklen_t,
 )
+from amphorad.proxy.http2.trunk cimport trunk_begin, trunk_take
 from amphorad.proxy.tls.proxy_facts cimport tls_proxy_facts
-from amphorad.proxy.tls.transport cimport tls_connect, tls_handshake, tls_server_name
+from amphorad.proxy.tls.transport cimport tls_connect, tls_handshake, tls_server_name, tls_speaks_h2
 from amphorad.proxy.wire.proxy_protocol cimport PROXY_NONE, ProxyEnd, ProxyTls, proxy_header_write
 from amphorad.proxy.engine.traffic_log cimport log_handshake
 from amphorad.proxy.wire.proxy_protocol cimport PROXY_NONE, ProxyEnd, proxy_header_write
@@ -199,6 +200,15 @@ cdef int session_secure(Session *session) noexcept nogil:
     return tls_handshake(conn)
 
 
+cdef int session_begin_http2(Session *session) noexcept nogil:
+    """The member connection is ready for data: where its TLS has agreed on `h2`, that is spoken. -1 when memory ran out."""
+    cdef PoolView *view
+    if not tls_speaks_h2(&session.member_conn.conn):
+        return 0
+    view = load_view(&session.pool.view)
+    return trunk_begin(session.member_conn, view != NULL and view.reuse > 0 and not session.member_conn.is_private)
+
+
 cdef void find_destination(Session *session) noexcept nogil:
     """The address that the client connected to, once per session.
 
@@ -322,14 +332,21 @@ cdef int attempt(Session *session, const ConnKind *kind, int may_reuse) noexcept
     cdef PoolView *view = load_view(&session.pool.view)
     cdef MemberConn *member_conn
     cdef const char *name
+    cdef int over_http1 = session.needs & NEEDS_HTTP_1
     if view == NULL:
         return reroute(session, kind)
     name = session_server_name(session, view)
     if may_reuse:
         if view.proxy_protocol != PROXY_NONE:
-            member_conn = member_conn_take_kept(session, session.member, view.proxy_protocol, view.tls, name, kind)
+            member_conn = member_conn_take_kept(
+                session, session.member, view.proxy_protocol, view.tls, name, over_http1, kind
+            )
         else:
-            member_conn = member_conn_take_idle(thread, session.member, view.tls, name, kind)
+            member_conn = NULL
+            if session.member.per_thread[thread.index].trunks != NULL and not over_http1:
+                member_conn = trunk_take(thread, session.member, view.tls, name, kind)
+            if member_conn == NULL:
+                member_conn = member_conn_take_idle(thread, session.member, view.tls, name, kind)
         if member_conn != NULL:
             member_conn.session = session
             session.member_conn = member_conn
@@ -343,7 +360,7 @@ cdef int attempt(Session *session, const ConnKind *kind, int may_reuse) noexcept
     session.member_conn = member_conn
     member_conn.is_private = member_conn.greeting = view.proxy_protocol
     if view.tls != NULL and tls_connect(
-        &member_conn.conn, view.tls, name, &session.member.per_thread[thread.index].tls_session
+        &member_conn.conn, view.tls, name, &session.member.per_thread[thread.index].tls_session, over_http1
     ) != 0:
         member_conn_close(member_conn)
         session.member_conn = NULL

@@ -1,13 +1,17 @@
-"""HTTP/2 towards clients (RFC 9113), with libnghttp2 for frames, header compression and the state of streams.
+"""HTTP/2 towards clients and members (RFC 9113), with libnghttp2 for frames, header compression and the state of streams.
 
     nghttp2.pxd   the part of libnghttp2 that is used
     state.pxd     what a connection and a stream of it are made of
     chain         bytes that wait, in blocks of the engine
+    fields        what may stand in a header field; lines of trailers as fields; no I/O
     draft         a received header section -> the head of an HTTP/1.1 request, or trailer lines; no I/O
     reader        the bytes of an HTTP/1.1 response -> header section, payload, trailers; no I/O
     frame_order   frames that libnghttp2 would read over although their streams are over or never were; no I/O
     stream        the engine `Transport` of a stream
     connection    from the client's preface to GOAWAY: sessions of streams, flow control, what abuse costs
+    reply         a member's header section -> the head of an HTTP/1.1 response, or trailer lines; no I/O
+    member_stream the engine `Transport` of an exchange with a member
+    trunk         a connection to a member, from TLS to GOAWAY: streams, flow control, what a member may cost
 
 A connection keeps the `Session` that accepted it (the carrier), which holds the socket. Each stream gets a `Session` of its own,
 whose Conn has no descriptor: it reads the request as strict HTTP/1.1, made from the checked header section, and writes an
@@ -18,5 +22,9 @@ Sessions of streams run from the run queue and never inside libnghttp2; libnghtt
 window opens when its session has taken the bytes, which it does when the member takes them; a response is taken from the
 member as far as OUTBOUND_BYTES of it wait for the client's window.
 
-Members are spoken to in HTTP/1.1. Server push, extended CONNECT and HTTP/1.1 Upgrade to h2c are not offered.
+Towards members the same seam is used the other way round: the session writes an HTTP/1.1 request to its MemberConn and reads an
+HTTP/1.1 response from it. A MemberConn over HTTP/2 is one exchange and has no descriptor; the trunk, which has it, serves several
+of them, of any clients, and waits idle between them.
+
+Server push, extended CONNECT and HTTP/1.1 Upgrade to h2c are not offered.
 """

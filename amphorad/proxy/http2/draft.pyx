@@ -14,9 +14,11 @@ Limits: 16384 bytes of fields, 16384 of pseudo fields and cookies together. A lo
 the parser, which answers 431, or 414 when its `:path` alone was. Nothing is kept of what is beyond 65536 bytes.
 """
 
-from libc.stdint cimport int64_t, uint8_t, uint32_t
+from libc.stdint cimport uint8_t, uint32_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcmp, memcpy
+
+from amphorad.proxy.http2.fields cimport decimal, is_name, is_of_connection, is_text, is_word
 
 cdef enum:
     LINES_LIMIT = 16384
@@ -24,8 +26,6 @@ cdef enum:
     HOST_BYTES = 256
     RECEIVED_LIMIT = 65536
     FILL_TO = 16000             # beyond what the engine lets a head be (15360)
-
-cdef int64_t LENGTH_LIMIT = <int64_t>1 << 60
 
 
 cdef void draft_open(Draft *draft) noexcept nogil:
@@ -35,44 +35,6 @@ cdef void draft_open(Draft *draft) noexcept nogil:
     draft.host_length = draft.received = 0
     draft.content_length = -1
     draft.has_host = draft.has_authority = draft.is_too_large = 0
-
-
-cdef inline int is_text(const uint8_t *value, uint32_t length) noexcept nogil:
-    """Whether a field value has nothing that ends a line (RFC 9113 section 8.2.1)."""
-    cdef uint32_t index
-    for index in range(length):
-        if value[index] == 13 or value[index] == 10 or value[index] == 0:
-            return 0
-    return 1
-
-
-cdef inline int is_word(const uint8_t *value, uint32_t length) noexcept nogil:
-    """Whether it is one word of visible ASCII, as a request line is made of."""
-    cdef uint32_t index
-    for index in range(length):
-        if value[index] <= 32 or value[index] >= 127:
-            return 0
-    return length > 0
-
-
-cdef inline int is_name(const uint8_t *name, uint32_t length) noexcept nogil:
-    """Whether it can be a name in lower case; what exactly a token is the HTTP/1 parser knows."""
-    cdef uint32_t index
-    for index in range(length):
-        if name[index] <= 32 or name[index] >= 127 or name[index] == 58 or 65 <= name[index] <= 90:
-            return 0
-    return length > 0
-
-
-cdef int is_of_connection(const uint8_t *name, uint32_t length) noexcept nogil:
-    """Whether the field says something about an HTTP/1 connection (RFC 9113 section 8.2.2)."""
-    if length == 7:
-        return memcmp(name, b"upgrade", 7) == 0
-    if length == 10:
-        return memcmp(name, b"connection", 10) == 0 or memcmp(name, b"keep-alive", 10) == 0
-    if length == 16:
-        return memcmp(name, b"proxy-connection", 16) == 0
-    return length == 17 and memcmp(name, b"transfer-encoding", 17) == 0
 
 
 cdef int keep_value(Draft *draft, const uint8_t *value, uint32_t length) noexcept nogil:
@@ -172,16 +134,10 @@ cdef int host_field(Draft *draft, const uint8_t *value, uint32_t length) noexcep
 
 
 cdef int note_length(Draft *draft, const uint8_t *value, uint32_t length) noexcept nogil:
-    cdef uint32_t index
-    cdef int64_t total = 0
-    if draft.content_length >= 0 or length == 0:
+    if draft.content_length >= 0:
         return -1
-    for index in range(length):
-        if value[index] < 48 or value[index] > 57 or total > LENGTH_LIMIT // 10:
-            return -1
-        total = total * 10 + value[index] - 48
-    draft.content_length = total
-    return 0
+    draft.content_length = decimal(value, length)
+    return 0 if draft.content_length >= 0 else -1
 
 
 cdef int draft_field(

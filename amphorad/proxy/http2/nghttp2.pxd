@@ -62,6 +62,7 @@ cdef extern from "nghttp2/nghttp2.h" nogil:
         NGHTTP2_SETTINGS
         NGHTTP2_PING
         NGHTTP2_WINDOW_UPDATE
+        NGHTTP2_GOAWAY
         NGHTTP2_CONTINUATION
         NGHTTP2_HCAT_REQUEST
         NGHTTP2_NO_ERROR
@@ -70,9 +71,12 @@ cdef extern from "nghttp2/nghttp2.h" nogil:
         NGHTTP2_STREAM_CLOSED
         NGHTTP2_FRAME_SIZE_ERROR
         NGHTTP2_CANCEL
+        NGHTTP2_REFUSED_STREAM
+        NGHTTP2_HTTP_1_1_REQUIRED
         NGHTTP2_ENHANCE_YOUR_CALM
         NGHTTP2_DATA_FLAG_EOF
         NGHTTP2_DATA_FLAG_NO_END_STREAM
+        NGHTTP2_SETTINGS_ENABLE_PUSH
         NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS
         NGHTTP2_SETTINGS_INITIAL_WINDOW_SIZE
         NGHTTP2_SETTINGS_MAX_HEADER_LIST_SIZE
@@ -110,6 +114,10 @@ cdef extern from "nghttp2/nghttp2.h" nogil:
         nghttp2_session_callbacks *callbacks,
         int (*callback)(nghttp2_session *session, int32_t stream_id, uint32_t error, void *user_data) noexcept)
 
+    void nghttp2_session_callbacks_set_on_frame_not_send_callback(
+        nghttp2_session_callbacks *callbacks,
+        int (*callback)(nghttp2_session *session, const nghttp2_frame *frame, int error, void *user_data) noexcept)
+
     int nghttp2_option_new(nghttp2_option **option)
     void nghttp2_option_set_no_auto_window_update(nghttp2_option *option, int value)
     void nghttp2_option_set_no_closed_streams(nghttp2_option *option, int value)
@@ -117,6 +125,9 @@ cdef extern from "nghttp2/nghttp2.h" nogil:
     void nghttp2_option_set_max_send_header_block_length(nghttp2_option *option, size_t value)
 
     int nghttp2_session_server_new2(
+        nghttp2_session **session, const nghttp2_session_callbacks *callbacks, void *user_data,
+        const nghttp2_option *option)
+    int nghttp2_session_client_new2(
         nghttp2_session **session, const nghttp2_session_callbacks *callbacks, void *user_data,
         const nghttp2_option *option)
     void nghttp2_session_del(nghttp2_session *session)
@@ -138,6 +149,11 @@ cdef extern from "nghttp2/nghttp2.h" nogil:
     int32_t nghttp2_submit_headers(
         nghttp2_session *session, uint8_t flags, int32_t stream_id, const void *priority, const nghttp2_nv *fields,
         size_t count, void *user_data)
+    uint32_t nghttp2_session_get_remote_settings(nghttp2_session *session, int id)
+    int nghttp2_session_check_request_allowed(nghttp2_session *session)
+    int32_t nghttp2_submit_request(
+        nghttp2_session *session, const void *priority, const nghttp2_nv *fields, size_t count,
+        const nghttp2_data_provider *provider, void *user_data)
     int nghttp2_submit_response(
         nghttp2_session *session, int32_t stream_id, const nghttp2_nv *fields, size_t count,
         const nghttp2_data_provider *provider)

@@ -19,7 +19,7 @@ from amphorad.proxy.engine.conn cimport conn_queue
 from amphorad.proxy.engine.memory cimport block_data, block_give, block_take
 from amphorad.proxy.engine.runtime cimport FAILED, READABLE, WRITABLE, Block, Conn, Thread, Transport
 from amphorad.proxy.http2.chain cimport chain_clear, chain_put, chain_take
-from amphorad.proxy.http2.draft cimport TRAILERS_LIMIT
+from amphorad.proxy.http2.fields cimport lines_to_fields, set_field
 from amphorad.proxy.http2.nghttp2 cimport (
     NGHTTP2_DATA_FLAG_EOF, NGHTTP2_DATA_FLAG_NO_END_STREAM, NGHTTP2_ERR_CALLBACK_FAILURE, NGHTTP2_ERR_DEFERRED,
     NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE, NGHTTP2_FLAG_NONE, NGHTTP2_INTERNAL_ERROR, NGHTTP2_NO_ERROR, nghttp2_data_provider,
@@ -296,15 +296,6 @@ cdef int take_framing(Stream *stream, Thread *thread, const uint8_t *data, uint6
     return reader_framing(&stream.reader, data, length, used, block_data(trailers), &trailers.length, room)
 
 
-cdef inline void set_field(nghttp2_nv *field, const uint8_t *name, uint32_t name_length, const uint8_t *value,
-                           uint32_t value_length) noexcept nogil:
-    field.name = <uint8_t *>name
-    field.namelen = name_length
-    field.value = <uint8_t *>value
-    field.valuelen = value_length
-    field.flags = 0
-
-
 cdef int take_head(Stream *stream, Conn *conn, const uint8_t *data, uint64_t length, uint64_t *used) noexcept nogil:
     """A head becomes a header section; what is about the HTTP/1 connection is left out (RFC 9113 section 8.2.2)."""
     cdef Head head
@@ -368,38 +359,13 @@ cdef ssize_t give_payload(nghttp2_session *engine, int32_t stream_id, uint8_t *o
 
 
 cdef int submit_trailers(Stream *stream) noexcept nogil:
-    """The lines after the last chunk; the engine's reader of chunks has checked them."""
     cdef nghttp2_nv[MAX_FIELDS] fields
-    cdef uint8_t *data = block_data(stream.response_trailers)
-    cdef uint32_t length = stream.response_trailers.length
-    cdef uint32_t place = 0
-    cdef uint32_t begin
-    cdef uint32_t colon
-    cdef uint32_t end
-    cdef size_t count = 0
-    while place < length and count < MAX_FIELDS:
-        begin = place
-        while place < length and data[place] != 58 and data[place] != 13:
-            if 65 <= data[place] <= 90:
-                data[place] += 32
-            place += 1
-        if place == length or data[place] != 58:
-            return -1
-        colon = place
-        while place < length and data[place] != 13:
-            place += 1
-        end = place
-        place = colon + 1
-        while place < end and (data[place] == 32 or data[place] == 9):
-            place += 1
-        set_field(&fields[count], data + begin, colon - begin, data + place, 0)
-        colon = end
-        while colon > place and (data[colon - 1] == 32 or data[colon - 1] == 9):
-            colon -= 1
-        fields[count].valuelen = colon - place
-        count += 1
-        place = end + 2
-    return nghttp2_submit_trailer(stream.connection.engine, stream.id, fields, count)
+    cdef int64_t count = lines_to_fields(
+        block_data(stream.response_trailers), stream.response_trailers.length, fields, MAX_FIELDS
+    )
+    if count < 0:
+        return -1
+    return nghttp2_submit_trailer(stream.connection.engine, stream.id, fields, <size_t>count)
 
 
 cdef int stream_finish(Conn *conn) noexcept nogil:

@@ -15,6 +15,7 @@ cdef struct Resumption:         # what the next handshake of one thread with one
 
 ctypedef int (*keep_session)(SSL *ssl, SSL_SESSION *session) noexcept nogil
 
+cdef int offers_h2(SSL_CTX *context) noexcept nogil
 cdef void use_session_keeper(keep_session keeper) noexcept nogil
 cdef void resumption_free(Resumption *resumption) noexcept nogil
 cdef void count_member_failure(SSL *ssl, unsigned long code) noexcept nogil

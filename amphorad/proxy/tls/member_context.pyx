@@ -16,10 +16,11 @@ from amphorad.proxy.tls.context import expiry_of
 from amphorad.proxy.tls.context cimport limit_versions, reason_text, refuse, use_authorities, use_certificate, use_ciphers
 from amphorad.proxy.tls.openssl cimport *
 
-cdef struct Failures:
+cdef struct Failures:            # what hangs in a context
     int64_t count
     unsigned long last
     long verification           # why the certificate was not taken; X509_V_OK: something else
+    int offers_h2
 
 cdef int FAILURES               # ex_data of every context of this module
 cdef keep_session session_keeper = NULL
@@ -42,6 +43,7 @@ cdef class MemberContext:
         if self.context == NULL or failures == NULL or SSL_CTX_set_ex_data(self.context, FAILURES, failures) != 1:
             free(failures)
             raise MemoryError
+        failures.offers_h2 = b"h2" in protocols
         limit_versions(self.context, versions, options)
         SSL_CTX_set_mode(
             self.context, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER | SSL_MODE_RELEASE_BUFFERS
@@ -78,6 +80,12 @@ cdef class MemberContext:
 
 cdef void free_failures(void *parent, void *pointer, CRYPTO_EX_DATA *data, int index, long argl, void *argp) noexcept nogil:
     free(pointer)
+
+
+cdef int offers_h2(SSL_CTX *context) noexcept nogil:
+    """Whether `h2` is among the protocols that members are offered by ALPN."""
+    cdef const Failures *failures = <const Failures *>SSL_CTX_get_ex_data(context, FAILURES)
+    return failures != NULL and failures.offers_h2
 
 
 cdef void use_session_keeper(keep_session keeper) noexcept nogil:

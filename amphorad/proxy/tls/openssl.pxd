@@ -70,6 +70,7 @@ cdef extern from "<openssl/ssl.h>" nogil:
         SSL_CTX *context,
         int (*callback)(SSL *, unsigned char *, unsigned char *, EVP_CIPHER_CTX *, EVP_MAC_CTX *, int) noexcept nogil)
     void SSL_CTX_sess_set_new_cb(SSL_CTX *context, int (*callback)(SSL *, SSL_SESSION *) noexcept nogil)
+    int SSL_set_alpn_protos(SSL *ssl, const unsigned char *protocols, unsigned int length)
     int SSL_CTX_set_alpn_protos(SSL_CTX *context, const unsigned char *protocols, unsigned int length)
     SSL *SSL_new(SSL_CTX *context)
     void SSL_set_connect_state(SSL *ssl)

@@ -26,18 +26,19 @@ cdef struct TlsState:
 
 # towards clients
 cdef int tls_accept(Conn *conn, void *context) noexcept nogil
-cdef int tls_speaks_h2(const Conn *conn) noexcept nogil
 # The handshake did not come to its end in time.
 cdef void tls_give_up(Conn *conn) noexcept nogil
 # What to log of a connection that ends in its handshake, in HAProxy's words; NULL: nothing.
 cdef const char *tls_failure(const Conn *conn) noexcept nogil
 
 # towards members
-cdef int tls_connect(Conn *conn, void *context, const char *name, void **resumption) noexcept nogil
+cdef int tls_connect(Conn *conn, void *context, const char *name, void **resumption, int over_http1) noexcept nogil
+cdef void tls_move(Conn *source, Conn *target) noexcept nogil
 cdef int tls_handshake(Conn *conn) noexcept nogil
 cdef void *tls_context(const Conn *conn) noexcept nogil
 cdef int tls_is_with(const Conn *conn, void *context, const char *name) noexcept nogil
 
 # of either side; NULL or 0 without TLS
+cdef int tls_speaks_h2(const Conn *conn) noexcept nogil
 cdef SSL *tls_of(const Conn *conn) noexcept nogil
 cdef const char *tls_server_name(const Conn *conn) noexcept nogil

@@ -23,7 +23,7 @@ from amphorad.proxy.engine.memory cimport block_data, block_give, block_take
 from amphorad.proxy.engine.runtime cimport FAILED, HANDSHAKING, PEER_CLOSED, READABLE, SHUT, Block, Transport
 from amphorad.proxy.engine.system cimport EINTR, MSG_NOSIGNAL, SHUT_WR, errno, recv, send, shutdown
 from amphorad.proxy.tls.context cimport count_failure, distrust_of
-from amphorad.proxy.tls.member_context cimport count_member_failure, resumption_free, use_session_keeper
+from amphorad.proxy.tls.member_context cimport count_member_failure, offers_h2, resumption_free, use_session_keeper
 from amphorad.proxy.tls.openssl cimport (
     BIO, BIO_CTRL_EOF, BIO_CTRL_FLUSH, BIO_METHOD, BIO_TYPE_SOURCE_SINK, ERR_clear_error, ERR_peek_error, SSL, SSL_CTX,
     SSL_ERROR_WANT_READ, SSL_ERROR_WANT_WRITE, SSL_ERROR_ZERO_RETURN, TLS_ST_BEFORE, BIO_clear_retry_flags, BIO_get_data,
@@ -31,7 +31,7 @@ from amphorad.proxy.tls.openssl cimport (
     BIO_set_init, BIO_set_retry_read, BIO_set_retry_write, SSL_free, SSL_get0_alpn_selected, SSL_get_error, SSL_get_state, SSL_has_pending, SSL_is_init_finished,
     SSL_new, SSL_read_ex, SSL_set_accept_state, SSL_set_bio, SSL_shutdown, SSL_write_ex,
     SSL_CTX_up_ref, SSL_SESSION, SSL_VERIFY_PEER, SSL_do_handshake, SSL_get_SSL_CTX, SSL_get_rbio, SSL_get_servername,
-    SSL_get_verify_mode, SSL_set1_host, SSL_set_connect_state, SSL_set_hostflags, SSL_set_session, SSL_set_tlsext_host_name,
+    SSL_get_verify_mode, SSL_set1_host, SSL_set_alpn_protos, SSL_set_connect_state, SSL_set_hostflags, SSL_set_session, SSL_set_tlsext_host_name,
     TLSEXT_NAMETYPE_host_name, X509_CHECK_FLAG_ALWAYS_CHECK_SUBJECT,
 )
 
@@ -80,11 +80,11 @@ cdef int tls_accept(Conn *conn, void *context) noexcept nogil:
     return 0
 
 
-cdef int tls_connect(Conn *conn, void *context, const char *name, void **resumption) noexcept nogil:
+cdef int tls_connect(Conn *conn, void *context, const char *name, void **resumption, int over_http1) noexcept nogil:
     """Makes the connection one that begins a TLS handshake. -1 when memory ran out.
 
     `name`: the server name to send, which the certificate must be for if certificates are verified; NULL: none.
-    `resumption`: the place of the member's kept session, which must outlive the connection.
+    `resumption`: the place of the member's kept session, which must outlive the connection. `over_http1`: `h2` is not offered.
     """
     cdef TlsState *state = attach(conn, context)
     cdef Resumption *kept = <Resumption *>resumption[0]
@@ -100,10 +100,22 @@ cdef int tls_connect(Conn *conn, void *context, const char *name, void **resumpt
             SSL_set_hostflags(state.ssl, X509_CHECK_FLAG_ALWAYS_CHECK_SUBJECT)
             if SSL_set1_host(state.ssl, name) != 1:
                 return -1
+    if over_http1 and offers_h2(<SSL_CTX *>context) and SSL_set_alpn_protos(state.ssl, b"\x08http/1.1", 9) != 0:
+        return -1
     if kept != NULL and kept.context == context and same_name(kept.name, name):
         SSL_set_session(state.ssl, kept.session)
     SSL_set_connect_state(state.ssl)
     return 0
+
+
+cdef void tls_move(Conn *source, Conn *target) noexcept nogil:
+    """TLS goes on with another Conn, which has the socket now."""
+    cdef TlsState *state = <TlsState *>source.transport_state
+    BIO_set_data(SSL_get_rbio(state.ssl), target)
+    target.transport = &TLS
+    target.transport_state = state
+    source.transport = NULL
+    source.transport_state = NULL
 
 
 cdef int same_name(const char *one, const char *other) noexcept nogil:
@@ -163,7 +175,7 @@ cdef void *tls_context(const Conn *conn) noexcept nogil:
 cdef int tls_is_with(const Conn *conn, void *context, const char *name) noexcept nogil:
     """Whether a member connection is what one of that context and name would be. Context NULL: plain."""
     cdef const TlsState *state = <const TlsState *>conn.transport_state
-    if conn.transport == NULL or context == NULL:
+    if conn.transport != &TLS or context == NULL:
         return conn.transport == NULL and context == NULL
     return <void *>SSL_get_SSL_CTX(state.ssl) == context and same_name(state.name, name)
 
@@ -182,6 +194,8 @@ cdef int tls_speaks_h2(const Conn *conn) noexcept nogil:
     """Whether the handshake agreed on HTTP/2 (ALPN)."""
     cdef const unsigned char *protocol = NULL
     cdef unsigned int length = 0
+    if conn.transport != &TLS:
+        return 0
     SSL_get0_alpn_selected((<TlsState *>conn.transport_state).ssl, &protocol, &length)
     return length == 2 and protocol[0] == c'h' and protocol[1] == c'2'
 

@@ -104,17 +104,6 @@ def test_of_the_protocols_http1_is_agreed_on(proxy: str, tmp_path: Path, authori
     assert member.visits[0].protocol == "http/1.1"
 
 
-def test_http2_is_not_offered_before_it_is_spoken(tmp_path: Path, authority: Authority) -> None:
-    context = member_context(authority.issue("m"), tmp_path)
-    context.set_alpn_protocols(["h2", "http/1.1"])
-    with (
-        TlsMember(context) as member,
-        plain_listener("amphorad", tmp_path, member, "verify none alpn h2,http/1.1,http/1.0") as port,
-    ):
-        assert status_of(port) == 200
-    assert member.visits[0].protocol == "http/1.1"
-
-
 @proxies
 def test_client_certificate_is_shown_to_the_member(proxy: str, tmp_path: Path, authority: Authority) -> None:
     client = authority.issue("balancer")
