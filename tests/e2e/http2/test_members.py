@@ -38,7 +38,8 @@ def serve(proxy: str, directory: Path, members: list[int], options: str = ALPN, 
     """The listener's port."""
     port = free_port()
     text = pool_text(port, [f"127.0.0.1:{one} weight 1 {options}" for one in members], **more)  # type: ignore[arg-type]
-    with run_pool(proxy, directory, text):
+    # connections to members belong to a thread; with one of them it is known which may be shared
+    with run_pool(proxy, directory, text, "--threads", "1"):
         yield port
 
 
@@ -376,7 +377,7 @@ def test_a_request_without_a_body_is_sent_again_when_the_connection_ends_under_i
 def test_a_removed_member_finishes_its_streams_and_hears_goaway(tmp_path: Path, member: PlayedHttp2Member) -> None:
     port = free_port()
     text = pool_text(port, [f"127.0.0.1:{member.port} weight 1 {ALPN}"])
-    with Served(tmp_path, text) as served, Http2Client(port) as client:
+    with Served(tmp_path, text, "--threads", "1") as served, Http2Client(port) as client:
         first = client.ask("GET", "/first")
         peer = member.accept()
         peer.respond(peer.wait_request().stream, 200)
@@ -392,7 +393,7 @@ def test_a_removed_member_finishes_its_streams_and_hears_goaway(tmp_path: Path, 
 
 def test_an_end_in_the_middle_of_streams_is_clean(tmp_path: Path, member: PlayedHttp2Member) -> None:
     port = free_port()
-    with Served(tmp_path, pool_text(port, [f"127.0.0.1:{member.port} weight 1 {ALPN}"])) as served:
+    with Served(tmp_path, pool_text(port, [f"127.0.0.1:{member.port} weight 1 {ALPN}"]), "--threads", "1") as served:
         with Http2Client(port) as client:
             first = client.ask("GET", "/first")
             peer = member.accept()
@@ -576,11 +577,16 @@ def test_streams_below_the_last_of_a_goaway_are_served(tmp_path: Path, member: P
         assert client.read_message().body == b"other"
 
 
+def _leave(peer: Http2Peer, stream: int) -> None:
+    peer.say_goaway(stream, 2)
+    peer.close()
+
+
 MISDEEDS: dict[str, Callable[[Http2Peer, int], object]] = {
     "reset": lambda peer, stream: peer.reset(stream, 2),
-    "closed": lambda peer, stream: peer.close(),
-    "aborted": lambda peer, stream: peer.abort(),
-    "goaway and closed": lambda peer, stream: (peer.say_goaway(stream, 2), peer.close()),
+    "closed": lambda peer, _stream: peer.close(),
+    "aborted": lambda peer, _stream: peer.abort(),
+    "goaway and closed": lambda peer, stream: _leave(peer, stream),
     "no status": lambda peer, stream: peer.headers_raw(stream, [(b"x", b"y")], ended=True),
     "status of letters": lambda peer, stream: peer.headers_raw(stream, [(b":status", b"abc")], ended=True),
     "upper case name": lambda peer, stream: peer.headers_raw(
