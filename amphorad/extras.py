@@ -110,6 +110,11 @@ class Extras:
     same_site_cookies: str = _option(
         "", "SameSite of the persistence cookie: Lax, Strict or None", "POLICY", choices=("", "Lax", "Strict", "None")
     )
+    ocsp_stapling: bool = _option(
+        False,
+        "TLS listeners staple the OCSP response (DER) that stands in X.ocsp beside a certificate's file X; its issuer's"
+        " certificate is looked for in X, and in X.issuer",
+    )
     timeout_tunnel: float = _option(
         0.0,
         "how long a TCP session or an upgraded connection may be idle, in place of the timeouts of client and member;"

@@ -164,7 +164,7 @@ class Supervisor:
             raise AlreadyRunning(f"admin socket {self._options.admin_socket}: {error.strerror or error}") from error
 
     async def _start_anew(self, wanted: LoadBalancer) -> None:
-        self._files = read_tls_files(wanted)
+        self._files = self._read_tls_files(wanted)
         self._sockets.prepare(wanted)
         self._board = Board.create(self._threads)
         self._tables.load(self._table_space())
@@ -348,7 +348,7 @@ class Supervisor:
         self._board = _successor_of(found.board, self._threads)
         await self._obey_us(old, found)
         try:
-            files = read_tls_files(wanted)
+            files = self._read_tls_files(wanted)
             self._sockets.prepare(wanted)
             if not self._options.survive:
                 self._directory.remove_adoption()
@@ -504,7 +504,10 @@ class Supervisor:
 
     def _files_in_force(self) -> dict[str, bytes]:
         """What the TLS options of the running configuration name; from the disk while an adopted data plane has not been told them."""
-        return self._files or (read_tls_files(self._running) if self._running is not None else {})
+        return self._files or (self._read_tls_files(self._running) if self._running is not None else {})
+
+    def _read_tls_files(self, wanted: LoadBalancer) -> dict[str, bytes]:
+        return read_tls_files(wanted, stapling=self._options.extras.ocsp_stapling)
 
     async def _replace_child(
         self, generation: int, load_balancer: LoadBalancer | None, files: dict[str, bytes]
@@ -638,7 +641,7 @@ class Supervisor:
         assert self._running is not None
         assert self._child is not None
         steps = compare(self._running, wanted)
-        files = read_tls_files(wanted)
+        files = self._read_tls_files(wanted)
         if steps.is_empty and files == self._files:
             return self._receipt(steps, changed=False, opened=0, closed=0, began=began)
         opened = self._sockets.prepare(wanted)

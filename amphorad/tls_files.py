@@ -13,9 +13,19 @@ from amphorad.errors import ConfigError
 if TYPE_CHECKING:
     from amphorad.model import LoadBalancer, MemberTls
 
-__all__ = ["FILE_LIMIT_BYTES", "certificate_files", "pool_files", "read_tls_files"]
+__all__ = [
+    "FILE_LIMIT_BYTES",
+    "ISSUER_SUFFIX",
+    "RESPONSE_SUFFIX",
+    "certificate_files",
+    "pool_files",
+    "read_tls_files",
+]
 
 FILE_LIMIT_BYTES = 16 * 1024 * 1024
+RESPONSE_LIMIT_BYTES = 65536
+RESPONSE_SUFFIX = ".ocsp"
+ISSUER_SUFFIX = ".issuer"
 
 
 def certificate_files(crt_list: bytes, file: str) -> list[str]:
@@ -42,8 +52,12 @@ def pool_files(tls: MemberTls) -> list[str]:
     return [path for path in (tls.certificate_file, tls.ca_file, tls.crl_file) if path is not None]
 
 
-def read_tls_files(load_balancer: LoadBalancer) -> dict[str, bytes]:
+def read_tls_files(load_balancer: LoadBalancer, *, stapling: bool = False) -> dict[str, bytes]:
     """Path and content of every file that the TLS options of listeners and pools lead to.
+
+    Args:
+        stapling: the OCSP responses beside the listeners' certificates too, and the issuers beside those. There need not be
+            any, and one that cannot be read is empty here: it is the engine's side that judges and tells of them.
 
     Raises:
         ConfigError: one cannot be read; the message names it.
@@ -62,7 +76,21 @@ def read_tls_files(load_balancer: LoadBalancer) -> dict[str, bytes]:
         if tls.crt_list is not None:
             for path in certificate_files(files[tls.crt_list], tls.crt_list):
                 _read(path, files)
+                if stapling and _read_beside(path + RESPONSE_SUFFIX, files):
+                    _read_beside(path + ISSUER_SUFFIX, files)
     return files
+
+
+def _read_beside(path: str, files: dict[str, bytes]) -> bool:
+    """Whether there is such a file. One byte too many of it is enough to see that it is too long."""
+    try:
+        with Path(path).open("rb") as source:
+            files[path] = source.read(RESPONSE_LIMIT_BYTES + 1)
+    except FileNotFoundError:
+        return False
+    except OSError:
+        files[path] = b""
+    return True
 
 
 def _read(path: str, files: dict[str, bytes]) -> None:

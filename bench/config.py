@@ -26,6 +26,7 @@ __all__ = [
     "MemberPort",
     "for_haproxy",
     "for_nginx",
+    "make_certificate",
     "make_endpoints",
     "member",
     "render",
@@ -34,7 +35,7 @@ __all__ = [
 
 KINDS = ("http", "echo", "answer", "bulk")
 _LOAD_BALANCER = uuid.UUID("8a0d3ae2-42a7-4f4e-9c3c-0c1d2e3f4a5b")
-_LIMITS = {"http": 5500, "echo": 500, "answer": 500, "bulk": 500}
+_LIMITS = {"http": 5500, "https": 500, "echo": 500, "answer": 500, "bulk": 500}
 VARIANTS = ("plain", "log", "rules", "cookie", "source", "tls", "tls-rsa")
 """What the HTTP listener has beyond the plain one: the traffic log, five L7 rules that do not match, SRV cookies, `stick on src`,
 TLS with a P-256 or an RSA-2048 certificate."""
@@ -56,21 +57,23 @@ class Endpoint:
     """One listener with its pool.
 
     Attributes:
-        kind: http, echo, answer or bulk; all but http are TCP listeners.
+        kind: http, https, echo, answer or bulk; all but http and https are TCP listeners.
         port: listening port on 127.0.0.1.
         members: pool members.
         monitored: the pool has a TCP monitor (every second, down after 2 failures, up after 1 success).
+        crt_list: list of certificates of an https listener.
     """
 
     kind: str
     port: int
     members: tuple[MemberPort, ...]
     monitored: bool = False
+    crt_list: Path | None = None
 
     @property
     def mode(self) -> str:
         """HAProxy mode of listener and pool."""
-        return "http" if self.kind == "http" else "tcp"
+        return "http" if self.kind in ("http", "https") else "tcp"
 
     @property
     def listener_id(self) -> str:
@@ -141,11 +144,31 @@ def _frontend(endpoint: Endpoint) -> list[str]:
         "",
         f"frontend {endpoint.listener_id}",
         f"    maxconn {endpoint.limit}",
-        f"    bind 127.0.0.1:{endpoint.port}",
+        *(
+            [f"    bind 127.0.0.1:{endpoint.port}"]
+            if endpoint.crt_list is None
+            else _tls_bind(endpoint, endpoint.crt_list)
+        ),
         f"    mode {endpoint.mode}",
         f"    default_backend {endpoint.pool_id}:{endpoint.listener_id}",
         "    timeout client 50000",
     ]
+
+
+def _tls_bind(endpoint: Endpoint, crt_list: Path) -> list[str]:
+    """What Octavia renders for TERMINATED_HTTPS."""
+    options = f"ssl crt-list {crt_list} no-sslv3 no-tlsv10 no-tlsv11 alpn h2,http/1.1"
+    return ["    redirect scheme https if !{ ssl_fc }", f"    bind 127.0.0.1:{endpoint.port} {options}"]
+
+
+def make_certificate(pem: Path, *, rsa: bool = False) -> None:
+    """A self-signed certificate and its key, in place of what was there."""
+    key = ["rsa:2048"] if rsa else ["ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"]
+    new = pem.with_suffix(".new")
+    command = ["openssl", "req", "-x509", "-newkey", *key, "-nodes", "-subj", "/CN=bench.local", "-days", "30"]
+    done = subprocess.run([*command, "-keyout", str(new)], capture_output=True, check=True)
+    new.write_bytes(done.stdout + new.read_bytes())
+    new.replace(pem)
 
 
 def _backend(endpoint: Endpoint) -> list[str]:
@@ -199,17 +222,12 @@ _PERSISTENCE = {"cookie": "HTTP_COOKIE", "source": "SOURCE_IP"}
 
 def _over_tls(text: str, endpoints: Sequence[Endpoint], directory: Path, variant: str) -> str:
     """The HTTP listener with what Octavia renders for TERMINATED_HTTPS, and a certificate made here."""
-    key = ["rsa:2048"] if variant == "tls-rsa" else ["ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"]
     pem, crt_list = directory / "certificate.pem", directory / "list.pem"
-    command = ["openssl", "req", "-x509", "-newkey", *key, "-nodes", "-subj", "/CN=bench.local", "-days", "30"]
-    done = subprocess.run([*command, "-keyout", str(pem)], capture_output=True, check=True)
-    pem.write_bytes(done.stdout + pem.read_bytes())
+    make_certificate(pem, rsa=variant == "tls-rsa")
     crt_list.write_text(f"{pem}\n")
     for each in endpoints:
         if each.mode == "http":
-            bind = f"    bind 127.0.0.1:{each.port}"
-            options = f" ssl crt-list {crt_list} no-sslv3 no-tlsv10 no-tlsv11 alpn h2,http/1.1"
-            text = text.replace(f"{bind}\n", f"    redirect scheme https if !{{ ssl_fc }}\n{bind}{options}\n")
+            text = text.replace(f"    bind 127.0.0.1:{each.port}\n", "\n".join((*_tls_bind(each, crt_list), "")))
     return text
 
 

@@ -1,8 +1,8 @@
 """Long churn: `python -m bench.soak --minutes M [--seed S]`.
 
 Members, the load balancer and many clients run together: kept and short connections, aborts, slow readers, big bodies,
-upgrades and TCP streams. Every few seconds the configuration changes (members come, go and get other weights) through
-`amphorad apply`, sometimes a broken one is offered and must be refused, and members are killed and started again.
+upgrades, TLS and TCP streams. Every few seconds the configuration changes (members come, go and get other weights, the
+certificate is another one, which each connection made after that must show) through `amphorad apply`, sometimes a broken one is offered and must be refused, and members are killed and started again.
 
 At the end: no failure without an excuse (see soak_traffic), every apply accepted, the same processes as at the start, and,
 once traffic is over and kept member connections are gone, descriptors and memory (PSS) back near the level after warm-up.
@@ -15,6 +15,7 @@ import argparse
 import asyncio
 import json
 import random
+import ssl
 import sys
 import tempfile
 import time
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
 __all__ = ["main"]
 
 KINDS = ("http", "echo", "bulk")
+LISTENERS = {"http": "http", "https": "http", "echo": "echo", "bulk": "bulk"}
+"""Kinds of listeners, and of their members."""
 MEMBERS = 5
 WARM_UP_S = 10.0
 SETTLE_S = 20.0
@@ -88,12 +91,18 @@ class Soak:
     def text(self, weights: dict[int, int]) -> str:
         """Configuration with these members: slot number to weight."""
         endpoints = []
-        for kind in KINDS:
+        for kind, of_members in LISTENERS.items():
             members = tuple(
-                config.member(kind, self.slots[slot].ports[kind], weights[slot]) for slot in sorted(weights)
+                config.member(kind, self.slots[slot].ports[of_members], weights[slot]) for slot in sorted(weights)
             )
             endpoints.append(
-                config.Endpoint(kind=kind, port=self.listen[kind], members=members, monitored=self.options.monitor)
+                config.Endpoint(
+                    kind=kind,
+                    port=self.listen[kind],
+                    members=members,
+                    monitored=self.options.monitor,
+                    crt_list=self.directory / "list.pem" if kind == "https" else None,
+                )
             )
         return config.shape(endpoints, self.directory)
 
@@ -109,12 +118,20 @@ class Soak:
             self.slots.append(Slot(dict(zip(KINDS, free_ports(len(KINDS)), strict=True))))
         for slot in self.slots:
             slot.start()
-        self.listen = dict(zip(KINDS, free_ports(len(KINDS)), strict=True))
+        self.listen = dict(zip(LISTENERS, free_ports(len(LISTENERS)), strict=True))
+        (self.directory / "list.pem").write_text(f"{self.directory / 'certificate.pem'}\n")
+        self.new_certificate()
         self.weights = dict.fromkeys(range(MEMBERS), 1)
         setup = candidates.Setup(name=self.options.proxy, threads=self.options.threads)
         self.proxy = candidates.serve_text(
             setup, self.text(self.weights), self.listen, self.directory / "proxy", raise_fd_limit()
         )
+
+    def new_certificate(self) -> None:
+        """Put another certificate where the https listener's is; the next apply puts it in force."""
+        pem = self.directory / "certificate.pem"
+        config.make_certificate(pem)
+        self.ledger.certificates.append(ssl.PEM_cert_to_DER_cert(pem.read_text().partition("-----BEGIN PRIVATE")[0]))
 
     def stop(self) -> None:
         """Stop everything that was started."""
@@ -150,8 +167,12 @@ class Soak:
         }
         if len(self._living(weights)) < 2:
             return
+        if random.random() < 0.5:
+            await asyncio.to_thread(self.new_certificate)
+        newest = len(self.ledger.certificates) - 1
         if await self._apply(self.text(weights), wanted=0):
             self.weights = weights
+            self.ledger.in_force = newest
         self.applies += 1
 
     async def _offer_broken(self) -> None:
@@ -225,7 +246,7 @@ class Soak:
         return (
             f"{time.monotonic() - self.ledger.began:7.1f} s: {self.ledger.done.total()} done, {self.ledger.failed} failed, "
             f"{self.ledger.excused.total()} excused, {self.applies} applies, {self.kills} kills, "
-            f"{tree.open_files()} files, {tree.pss_bytes() / (1 << 20):.1f} MiB"
+            f"{len(self.ledger.certificates)} certificates, {tree.open_files()} files, {tree.pss_bytes() / (1 << 20):.1f} MiB"
         )
 
     async def rest(self, files: int | None = None) -> tuple[int, int]:
@@ -287,7 +308,7 @@ def _report(soak: Soak) -> int:
     print(
         f"soak {'ok' if good else 'FAILED'}: seed {soak.options.seed}, {ledger.done.total()} done, {ledger.failed} failed, "
         f"{ledger.excused.total()} excused, {soak.applies} applies ({soak.refused} refused on purpose{slowest}), "
-        f"{soak.kills} kills, {len(soak.problems)} other problems"
+        f"{soak.kills} kills, {len(ledger.certificates)} certificates, {len(soak.problems)} other problems"
     )
     return 0 if good else 1
 

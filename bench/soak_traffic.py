@@ -11,6 +11,7 @@ import asyncio
 import collections
 import random
 import socket
+import ssl
 import struct
 import time
 from dataclasses import dataclass, field
@@ -26,6 +27,9 @@ KILL_SHADOW_S = 0.3
 PAGES = {"/200": 200, "/10k": 10240, "/256k": 262144, "/1m": 1 << 20}
 HUGE = 16 << 20
 _PATTERN = bytes(range(ord("a"), ord("z") + 1)) * (HUGE // 26 + 2)
+_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+_TLS.check_hostname = False
+_TLS.verify_mode = ssl.CERT_NONE  # certificates are compared
 _RESET = struct.pack("ii", 1, 0)
 
 
@@ -43,6 +47,8 @@ class Ledger:
         failures: what must not happen, in words; the first 50 only.
         failed: number of those.
         kills: times (monotonic) at which a member was killed; only the last 64 matter.
+        certificates: of the https listener, DER, oldest first.
+        in_force: place of the one that an apply has put in force; new connections get that one or a newer one.
     """
 
     done: collections.Counter[str] = field(default_factory=collections.Counter)
@@ -51,6 +57,8 @@ class Ledger:
     failed: int = 0
     kills: collections.deque[float] = field(default_factory=lambda: collections.deque(maxlen=64))
     began: float = field(default_factory=time.monotonic)
+    certificates: list[bytes] = field(default_factory=list)
+    in_force: int = 0
 
     def is_excused(self, began: float, ended: float) -> bool:
         """Whether a member was killed in a way that explains a failure between these times."""
@@ -80,16 +88,30 @@ class Client:
     began: float
 
     @classmethod
-    async def connect(cls, port: int, ledger: Ledger, *, receive_buffer: int | None = None) -> Client:
-        """Connect to 127.0.0.1; a small receive buffer makes a slow reader felt by the other side."""
-        began = time.monotonic()
+    async def connect(
+        cls, port: int, ledger: Ledger, *, receive_buffer: int | None = None, tls: bool = False
+    ) -> Client:
+        """Connect to 127.0.0.1; a small receive buffer makes a slow reader felt by the other side.
+
+        Raises:
+            Wrong: the certificate is an older one than that in force.
+        """
+        began, in_force = time.monotonic(), ledger.in_force
         sock = socket.socket()
         try:
             sock.setblocking(False)
             if receive_buffer is not None:
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
             await asyncio.get_running_loop().sock_connect(sock, ("127.0.0.1", port))
-            reader, writer = await asyncio.open_connection(sock=sock, limit=receive_buffer or 1 << 18)
+            reader, writer = await asyncio.open_connection(
+                sock=sock,
+                limit=receive_buffer or 1 << 18,
+                ssl=_TLS if tls else None,
+                server_hostname="" if tls else None,
+            )
+            if tls and writer.get_extra_info("ssl_object").getpeercert(True) not in ledger.certificates[in_force:]:
+                writer.transport.abort()
+                raise Wrong("the certificate of before an apply, or a strange one")
         except BaseException:
             sock.close()
             raise
@@ -97,6 +119,8 @@ class Client:
 
     def close(self, *, reset: bool = False) -> None:
         """Close in order, or with a reset."""
+        if self.writer.is_closing():
+            return
         sock = self.writer.get_extra_info("socket")
         if reset and sock is not None:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
@@ -307,6 +331,14 @@ ACTIVITIES = (
     Activity("upload", "http", 6, _upload),
     Activity("idle", "http", 4, _idle),
     Activity("upgrade", "http", 6, _upgrade),
+    Activity("tls-keep-alive", "https", 20, _keep_alive),
+    Activity("tls-short", "https", 10, _short),
+    Activity("tls-pipelined", "https", 3, _pipelined),
+    Activity("tls-abort", "https", 10, _abort, checked=False),
+    Activity("tls-slow-reader", "https", 2, _slow_reader, receive_buffer=16384),
+    Activity("tls-upload", "https", 4, _upload),
+    Activity("tls-idle", "https", 3, _idle),
+    Activity("tls-upgrade", "https", 3, _upgrade),
     Activity("tcp-echo", "echo", 12, _echo),
     Activity("tcp-half-close", "echo", 6, _half_close),
     Activity("tcp-abort", "echo", 8, _tcp_abort, checked=False),
@@ -322,7 +354,9 @@ async def client_loop(ports: dict[str, int], ledger: Ledger, stop: asyncio.Event
         began, client = time.monotonic(), None
         try:
             async with asyncio.timeout(TIMEOUT_S):
-                client = await Client.connect(ports[activity.kind], ledger, receive_buffer=activity.receive_buffer)
+                client = await Client.connect(
+                    ports[activity.kind], ledger, receive_buffer=activity.receive_buffer, tls=activity.kind == "https"
+                )
                 await activity.run(client)
             ledger.done[activity.name] += 1
         # EOFError is also IncompleteReadError: the other side closed in the middle

@@ -39,6 +39,7 @@ from amphorad.proxy.log_format import FACILITIES, LogFormatError, parse
 from amphorad.proxy.member_states import STICKS, USABLE, MemberStates
 from amphorad.proxy.member_tls import pool_tls
 from amphorad.proxy.policy import compile_policies, policy_pool_ids
+from amphorad.proxy.staples import StapleWatch
 from amphorad.proxy.tls.context import rotate_ticket_keys
 from amphorad.proxy.tls.facts import CERTIFICATE_FACTS, FACT_LIMITS
 from amphorad.proxy.wire.log_line import LogProgram
@@ -254,7 +255,7 @@ class DataPlane:
                 self._engine.retire(replaced_config)
         for listener in load_balancer.listeners:
             for pool in listener.pools:
-                self._show_states(listener.id, pool, new.members)
+                self._show_states(listener.id, pool, new.members, pool.members)
         self._engine.set_listeners(list(new.listeners.values()))
         self._close_binds(set(self._binds) - new.binds)
         for (listener_id, bind), descriptor in sockets.items():
@@ -366,10 +367,11 @@ class DataPlane:
             KeyError: there is no such member.
         """
         pool = self._find_pool(listener_id, pool_id)
-        if not any(member.id == member_id for member in pool.members):
+        changed = [member for member in pool.members if member.id == member_id]
+        if not changed:
             raise KeyError(member_id)
         self._states.set_health((listener_id, pool_id, member_id), up, time.monotonic())
-        self._publish_states(listener_id, pool)
+        self._publish_states(listener_id, pool, changed)
 
     def set_members_up(self, verdicts: Mapping[tuple[str, str, str], bool]) -> None:
         """Many verdicts at once, by (listener id, pool id, member id): each pool gets one new table, not one per member.
@@ -380,18 +382,22 @@ class DataPlane:
             with contextlib.suppress(KeyError):
                 pool = self._find_pool(listener_id, pool_id)
                 now = time.monotonic()
-                for member in pool.members:
+                judged = {key[2] for key in verdicts if key[:2] == (listener_id, pool_id)}
+                changed = [member for member in pool.members if member.id in judged]
+                for member in changed:
                     key = (listener_id, pool_id, member.id)
-                    if key in verdicts:
-                        self._states.set_health(key, verdicts[key], now)
-                self._publish_states(listener_id, pool)
+                    self._states.set_health(key, verdicts[key], now)
+                self._publish_states(listener_id, pool, changed)
 
-    def _publish_states(self, listener_id: str, pool: Pool) -> None:
+    def _publish_states(self, listener_id: str, pool: Pool, changed: Iterable[Member] | None = None) -> None:
+        """Has the engine choose by the states of now. None: any member may have changed."""
         runtime = self._pools[listener_id, pool.id]
         replaced = runtime.view
         tls = self._pool_tls.get((listener_id, pool.id))
-        runtime.publish(self._view(listener_id, pool, runtime, self._members, tls, is_tls=listener_id in self._tls))
-        self._show_states(listener_id, pool, self._members)
+        assert replaced is not None  # a configured pool has been published
+        is_tls = listener_id in self._tls
+        runtime.publish(self._view(listener_id, pool, runtime, replaced.members, tls, is_tls=is_tls))
+        self._show_states(listener_id, pool, self._members, pool.members if changed is None else changed)
         self._engine.retire(replaced)
 
     def _find_pool(self, listener_id: str, pool_id: str) -> Pool:
@@ -407,15 +413,15 @@ class DataPlane:
         listener_id: str,
         pool: Pool,
         runtime: PoolRuntime,
-        members: dict[MemberKey, MemberRuntime],
+        runtimes: list[MemberRuntime],
         tls: PoolTls | None,
         *,
         is_tls: bool,
     ) -> View:
-        """The pool as the engine sees it now."""
+        """The pool as the engine sees it now; `runtimes` of its members, in their order."""
         key = (listener_id, pool.id)
-        runtimes = [members[*key, member.id, member.address, member.port] for member in pool.members]
-        usable = self._states.usable(key, pool)
+        states = self._states.states(key, pool.members)
+        usable = self._states.usable(key, pool, states)
         view = View(
             pool.id,
             runtimes,
@@ -435,7 +441,8 @@ class DataPlane:
             tls=tls.context if tls is not None else None,
             tls_sends_sni=tls is not None and tls.options.send_client_sni,
         )
-        states = [self._states.state(key, member) for member in pool.members]
+        if pool.persistence is None:
+            return view
         sticks = [
             state in STICKS and not (state is MemberState.DRAIN and self._draining.get(runtime_of) == math.inf)
             for state, runtime_of in zip(states, runtimes, strict=True)
@@ -453,10 +460,12 @@ class DataPlane:
                 view.add_persistence(SOURCE, b"", table, [b""] * len(sticks), sticks)
         return view
 
-    def _show_states(self, listener_id: str, pool: Pool, members: dict[MemberKey, MemberRuntime]) -> None:
+    def _show_states(
+        self, listener_id: str, pool: Pool, members: dict[MemberKey, MemberRuntime], changed: Iterable[Member]
+    ) -> None:
         """Puts states and weights where status and retries look; with the view, not before it is published."""
         key, now, wall = (listener_id, pool.id), time.monotonic(), time.time()
-        for member in pool.members:
+        for member in changed:
             state = self._states.state(key, member)
             runtime = members[listener_id, pool.id, member.id, member.address, member.port]
             runtime.show(state, member.weight, state in USABLE, state in STICKS)
@@ -620,11 +629,13 @@ class DataPlane:
         return len(usable) - backups, backups
 
     def _watch_tls(self, now: float) -> None:
-        """Renews ticket keys, and tells of failed handshakes: each listener once a minute at most."""
+        """Renews ticket keys, tells of failed handshakes, each listener once a minute at most, and of OCSP responses not sent."""
         if now - self._tickets_at >= TICKET_KEY_S:
             self._tickets_at = now
             rotate_ticket_keys()
+        wall = time.time()
         for listener_id, tls in self._tls.items():
+            self._alarms += tls.staples.look(wall)
             count, reason = tls.context.failures()
             if count != tls.failures and now - tls.alarmed_at >= HANDSHAKE_ALARM_INTERVAL_S:
                 tls.failures, tls.alarmed_at = count, now
@@ -713,6 +724,7 @@ class _Tls:
     options: ListenerTls
     files: dict[str, bytes]
     context: ServerContext
+    staples: StapleWatch
     failures: int = 0
     alarmed_at: float = float("-inf")
 
@@ -770,6 +782,7 @@ class _Preparation:
         if runtime is None:
             runtime = PoolRuntime(plane._engine, plane._board.claim(Kind.POOL, *key))
         self.pools[key] = runtime
+        runtimes = []
         for member in pool.members:
             identity = (*key, member.id)
             member_key = (*identity, member.address, member.port)
@@ -778,11 +791,12 @@ class _Preparation:
             self.members[member_key] = plane._members.get(member_key) or MemberRuntime(
                 plane._engine, plane._board.claim(Kind.MEMBER, *identity), member.id, member.address, member.port
             )
+            runtimes.append(self.members[member_key])
         tls = pool_tls(_place(key), pool, self._files, plane._pool_tls.get(key))
         if tls is not None:
             self.pool_tls[key] = tls
         is_tls = listener.tls is not None
-        self.views[key] = plane._view(listener.id, pool, runtime, self.members, tls, is_tls=is_tls)
+        self.views[key] = plane._view(listener.id, pool, runtime, runtimes, tls, is_tls=is_tls)
 
     def _prepare_listener(self, load_balancer: LoadBalancer, listener: Listener) -> None:
         plane = self._plane
@@ -822,7 +836,8 @@ class _Preparation:
         files = files_of(listener, self._files)
         tls = self._plane._tls.get(listener.id)
         if tls is None or tls.options != listener.tls or tls.files != files:
-            tls = _Tls(listener.tls, files, build_context(listener, files))
+            context = build_context(listener, files)
+            tls = _Tls(listener.tls, files, context, StapleWatch(listener.id, context.staples))
         self.contexts[listener.id] = tls
         return tls.context
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
 from amphorad.errors import ConfigError
 from amphorad.model import ClientAuthentication
+from amphorad.proxy.staples import staples_of
 from amphorad.proxy.tls.context import ServerContext
-from amphorad.tls_files import certificate_files
+from amphorad.tls_files import ISSUER_SUFFIX, RESPONSE_SUFFIX, certificate_files
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -29,7 +31,9 @@ def files_of(listener: Listener, files: Mapping[str, bytes]) -> dict[str, bytes]
     paths = [path for path in (tls.crt_list, tls.ca_file, tls.crl_file) if path is not None]
     for path in paths[:1]:
         if path in files:
-            paths += certificate_files(files[path], path)
+            certificates = certificate_files(files[path], path)
+            beside = [file + suffix for file in certificates for suffix in (RESPONSE_SUFFIX, ISSUER_SUFFIX)]
+            paths += certificates + [file for file in beside if file in files]
     for path in paths:
         if path not in files:
             raise ConfigError(f"listener {listener.id}: the content of a file is missing", word=path)
@@ -48,10 +52,11 @@ def build_context(listener: Listener, files: Mapping[str, bytes]) -> ServerConte
     if tls is None or tls.crt_list is None:
         raise ConfigError(f"listener {listener.id}: TLS needs a crt-list")
     asks = tls.ca_file is not None and tls.client_authentication is not ClientAuthentication.NONE
+    certificates = certificate_files(files[tls.crt_list], tls.crt_list)
     protocols = tls.alpn if tls.alpn is not None else ("h2", "http/1.1")
     try:
         return ServerContext(
-            [(path, files[path]) for path in certificate_files(files[tls.crt_list], tls.crt_list)],
+            [(path, files[path]) for path in certificates],
             identity=listener.id.encode(),
             ca=files[tls.ca_file] if asks and tls.ca_file is not None else None,
             crl=files[tls.crl_file] if asks and tls.crl_file is not None else None,
@@ -60,6 +65,7 @@ def build_context(listener: Listener, files: Mapping[str, bytes]) -> ServerConte
             ciphersuites=tls.ciphersuites,
             versions=tls.versions,
             protocols=[name.encode() for name in protocols],
+            staples=staples_of(certificates, files, time.time()),
         )
     except ValueError as error:
         raise ConfigError(f"listener {listener.id}: {error}") from error

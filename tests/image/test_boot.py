@@ -22,7 +22,7 @@ from tests.support.octavia_render import make_listener, make_member, make_monito
 from tests.support.vm import ConfigDrive, Machine, VirtualMachine
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 require_octavia()
 
@@ -38,13 +38,14 @@ AMPHORA_ID = "33333333-39b2-4a36-8f0a-0e6c3c1a1a11"
 LB_ID = "5f8e4a53-39b2-4a36-8f0a-0e6c3c1a1a11"
 VIP, OWN_IP, SUBNET = "203.0.113.7", "203.0.113.20", "203.0.113.0/24"
 HOST_THERE = "203.0.113.2"  # this machine, as the guest sees it on that network (qemu's user network)
+MEMBER_SUBNET, MEMBER_IP, MEMBER = "198.51.100.0/24", "198.51.100.20", "198.51.100.2"  # likewise, on another one
 HOST_HERE = "10.0.2.2"  # the same on the management network
-MAC = "fa:16:3e:00:00:77"
+MAC, MEMBER_MAC = "fa:16:3e:00:00:77", "fa:16:3e:00:00:78"
 BUDGET_BYTES = 200 * 2**20
 PORT_LIMIT_S = 60.0
 
 
-class Member(BaseHTTPRequestHandler):
+class MemberHandler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         self.send_response(200)
         self.send_header("Content-Length", "6")
@@ -63,7 +64,7 @@ def identities(tmp_path_factory: pytest.TempPathFactory) -> Identities:
 @contextlib.contextmanager
 def member() -> Iterator[int]:
     """An HTTP server on loopback; gives its port."""
-    with ThreadingHTTPServer(("127.0.0.1", 0), Member) as server:
+    with ThreadingHTTPServer(("127.0.0.1", 0), MemberHandler) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
         try:
@@ -81,7 +82,7 @@ def config_drive(identities: Identities, heartbeat_port: int) -> ConfigDrive:
 def balancer(record: Any, member_port: int) -> Any:
     models = modules().data_models
     pool = make_pool(
-        "HTTP", members=[make_member(HOST_THERE, member_port)], monitor=make_monitor("TCP", delay=2, timeout=2)
+        "HTTP", members=[make_member(MEMBER, member_port)], monitor=make_monitor("TCP", delay=2, timeout=2)
     )
     listener = make_listener("HTTP", 80, default_pool=pool, project_id="p")
     found = models.LoadBalancer(
@@ -104,11 +105,30 @@ def plug_vip(driver: Any, record: Any, machine: VirtualMachine) -> None:
     port = models.Port(id="port-1", mac_address=MAC, network=network, fixed_ips=[], vnic_type="normal")
     subnet = models.Subnet(cidr=SUBNET, gateway_ip=HOST_THERE, host_routes=[])
     machine.plug("vip", MAC, SUBNET, {80: VIP})
-    with contextlib.suppress(modules().driver_errors.TimeOutException):  # the guest may not have seen it yet
-        driver.post_vip_plug(record, balancer(record, 1), {}, port, subnet, [])
+    when_seen(lambda: driver.post_vip_plug(record, balancer(record, 1), {}, port, subnet, []))
+
+
+def plug_member_network(driver: Any, record: Any, machine: VirtualMachine) -> None:
+    models = modules().network_models
+    subnet = models.Subnet(cidr=MEMBER_SUBNET, gateway_ip=MEMBER, host_routes=[])
+    port = models.Port(
+        id="port-2",
+        mac_address=MEMBER_MAC,
+        network=models.Network(id="network-2", mtu=1500),
+        fixed_ips=[models.FixedIP(ip_address=MEMBER_IP, subnet=subnet)],
+        vnic_type="normal",
+    )
+    machine.plug("members", MEMBER_MAC, MEMBER_SUBNET)
+    when_seen(lambda: driver.post_network_plug(record, port, {}))
+
+
+def when_seen(plug: Callable[[], None]) -> None:
+    """The guest may not have seen the interface yet."""
+    with contextlib.suppress(modules().driver_errors.TimeOutException):
+        plug()
         return
     time.sleep(10)
-    driver.post_vip_plug(record, balancer(record, 1), {}, port, subnet, [])
+    plug()
 
 
 def memory_used_mib(driver: Any, record: Any) -> float:
@@ -167,6 +187,7 @@ def test_controller_takes_it_to_service_and_it_comes_back_without_one(
                 assert driver.get_info(record)["api_version"] == "1.0"
                 print(f"{hardware.name}: {memory_used_mib(driver, record):.0f} MiB of memory used when idle")
                 plug_vip(driver, record, machine)
+                plug_member_network(driver, record, machine)
                 driver.update_amphora_listeners(balancer(record, member_port), record)
             assert wait_answer(machine.port(80), 200) == b"member"
             assert heartbeat(receiver, 1)["listeners"].popitem()[1]["status"] == "OPEN"

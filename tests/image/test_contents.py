@@ -92,7 +92,8 @@ def test_only_known_units_start_at_boot(root: Path) -> None:
     masked = {path.name for path in units.iterdir() if path.is_symlink() and os.readlink(path) == "/dev/null"}
     enabled = wanted - masked
 
-    assert {"amphora-agent.service", "systemd-networkd.service"} <= enabled
+    assert {"amphora-agent.service", "amphorad-config-drive.service", "systemd-networkd.service"} <= enabled
+    assert "cloud-init.target" in enabled
     assert not any(name.startswith(("ssh", "keepalived", "haproxy", "nftables", "apt-daily")) for name in enabled)
     assert {"keepalived.service", "getty.target"} <= masked
 

@@ -33,7 +33,7 @@ from hpack import Encoder, NeverIndexedHeaderTuple
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-__all__ = ["Answered", "Http2Client", "frame"]
+__all__ = ["PREFACE", "Answered", "Http2Client", "frame"]
 
 WAIT_S = 10.0
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"

@@ -61,6 +61,8 @@ class View:
             a number for a fact about its certificate, see `proxy/tls/facts`; a text for `client_address`, `host` or `traceparent`.
     """
 
+    @property
+    def members(self) -> list[MemberRuntime]: ...
     def __init__(
         self,
         name: str,

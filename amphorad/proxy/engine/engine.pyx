@@ -175,6 +175,7 @@ cdef class View:
 
     cdef PoolView *view
     cdef list kept
+    cdef readonly list members
     cdef readonly object table          # the stick table, if any
 
     def __init__(
@@ -191,9 +192,10 @@ cdef class View:
         if view == NULL:
             raise MemoryError
         self.view = view
-        self.kept = [members, name.encode()]
-        view.name = <const char *><bytes>self.kept[1]
-        view.name_length = <uint32_t>len(self.kept[1])
+        self.members = members
+        self.kept = [name.encode()]
+        view.name = <const char *><bytes>self.kept[0]
+        view.name_length = <uint32_t>len(self.kept[0])
         view.member_count = <uint32_t>len(members)
         view.usable_count = count
         view.members = <Member **>calloc(view.member_count + 1, sizeof(Member *))

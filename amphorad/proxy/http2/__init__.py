@@ -6,6 +6,7 @@
     fields        what may stand in a header field; lines of trailers as fields; no I/O
     draft         a received header section -> the head of an HTTP/1.1 request, or trailer lines; no I/O
     reader        the bytes of an HTTP/1.1 response -> header section, payload, trailers; no I/O
+    frame_order   frames that libnghttp2 would read over although their streams are over or never were; no I/O
     stream        the engine `Transport` of a stream
     connection    from the client's preface to GOAWAY: sessions of streams, flow control, what abuse costs
     reply         a member's header section -> the head of an HTTP/1.1 response, or trailer lines; no I/O

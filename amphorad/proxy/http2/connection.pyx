@@ -35,6 +35,7 @@ from amphorad.proxy.http2.chain cimport chain_clear
 from amphorad.proxy.http2.draft cimport (
     HEAD_ROOM, LINE_ROOM, TRAILERS_LIMIT, draft_field, draft_head, draft_is_request, draft_line, draft_open,
 )
+from amphorad.proxy.http2.frame_order cimport Objection, order_open, order_scan
 from amphorad.proxy.http2.nghttp2 cimport (
     NGHTTP2_CANCEL, NGHTTP2_CONTINUATION, NGHTTP2_DATA, NGHTTP2_FRAME_SIZE_ERROR, NGHTTP2_ENHANCE_YOUR_CALM, NGHTTP2_ERR_CALLBACK_FAILURE, NGHTTP2_ERR_FLOODED,
     NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE, NGHTTP2_ERR_TOO_MANY_CONTINUATIONS, NGHTTP2_ERR_TOO_MANY_SETTINGS, NGHTTP2_FLAG_ACK,
@@ -48,7 +49,7 @@ from amphorad.proxy.http2.nghttp2 cimport (
     nghttp2_session_callbacks_set_on_frame_send_callback, nghttp2_session_callbacks_set_on_header_callback,
     nghttp2_session_callbacks_set_on_invalid_frame_recv_callback,
     nghttp2_session_callbacks_set_on_invalid_header_callback, nghttp2_session_callbacks_set_on_stream_close_callback,
-    nghttp2_session_consume_connection, nghttp2_session_del, nghttp2_session_get_last_proc_stream_id,
+    nghttp2_session_consume_connection, nghttp2_session_del, nghttp2_session_find_stream, nghttp2_session_get_last_proc_stream_id,
     nghttp2_session_get_stream_user_data, nghttp2_session_mem_recv, nghttp2_session_mem_send, nghttp2_session_server_new2,
     nghttp2_session_set_local_window_size, nghttp2_session_set_stream_user_data, nghttp2_session_terminate_session,
     nghttp2_session_want_read, nghttp2_session_want_write, nghttp2_settings_entry, nghttp2_submit_goaway,
@@ -112,6 +113,7 @@ cdef void http2_begin(Session *session, const uint8_t *data, uint32_t length) no
     connection.carrier = session
     connection.budget = BUDGET
     connection.budget_ms = connection.progress_ms = thread.now_ms
+    order_open(&connection.order)
     session.multiplex = connection
     session.phase = MULTIPLEXED
     session.client.kind = &CARRIER
@@ -206,7 +208,28 @@ cdef void end(Connection *connection, uint32_t error) noexcept nogil:
 
 
 cdef int take(Connection *connection, const uint8_t *data, uint64_t length) noexcept nogil:
-    """Hands received bytes to libnghttp2. -1: the connection has ended for it."""
+    """Takes received bytes. -1: the connection has ended for them."""
+    cdef Objection objection
+    cdef uint64_t fed = 0
+    cdef uint64_t scanned = 0
+    cdef uint64_t reach
+    while True:
+        objection = order_scan(&connection.order, data + scanned, length - scanned)
+        if objection.error == NGHTTP2_NO_ERROR:
+            return feed(connection, data + fed, length - fed)
+        reach = scanned + objection.before
+        scanned += objection.scanned
+        if reach > fed:  # what came before it counts first
+            if feed(connection, data + fed, reach - fed) != 0:
+                return -1
+            fed = reach
+        if objection.stream == 0 or nghttp2_session_find_stream(connection.engine, objection.stream) == NULL:
+            end(connection, objection.error)
+            return -1
+
+
+cdef int feed(Connection *connection, const uint8_t *data, uint64_t length) noexcept nogil:
+    """Hands bytes to libnghttp2. -1: the connection has ended for it."""
     cdef ssize_t result = nghttp2_session_mem_recv(connection.engine, data, length)
     if connection.is_condemned:
         end(connection, connection.verdict)

@@ -6,6 +6,7 @@ cdef extern from "nghttp2/nghttp2.h" nogil:
     ctypedef struct nghttp2_session
     ctypedef struct nghttp2_session_callbacks
     ctypedef struct nghttp2_option
+    ctypedef struct nghttp2_stream
 
     ctypedef struct nghttp2_nv:
         uint8_t *name
@@ -67,6 +68,7 @@ cdef extern from "nghttp2/nghttp2.h" nogil:
         NGHTTP2_NO_ERROR
         NGHTTP2_PROTOCOL_ERROR
         NGHTTP2_INTERNAL_ERROR
+        NGHTTP2_STREAM_CLOSED
         NGHTTP2_FRAME_SIZE_ERROR
         NGHTTP2_CANCEL
         NGHTTP2_REFUSED_STREAM
@@ -136,6 +138,7 @@ cdef extern from "nghttp2/nghttp2.h" nogil:
     int nghttp2_session_consume(nghttp2_session *session, int32_t stream_id, size_t size)
     int nghttp2_session_consume_connection(nghttp2_session *session, size_t size)
     int nghttp2_session_set_local_window_size(nghttp2_session *session, uint8_t flags, int32_t stream_id, int32_t size)
+    nghttp2_stream *nghttp2_session_find_stream(nghttp2_session *session, int32_t stream_id)
     int nghttp2_session_set_stream_user_data(nghttp2_session *session, int32_t stream_id, void *data)
     void *nghttp2_session_get_stream_user_data(nghttp2_session *session, int32_t stream_id)
     int nghttp2_session_resume_data(nghttp2_session *session, int32_t stream_id)

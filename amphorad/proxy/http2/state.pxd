@@ -12,6 +12,7 @@ without a descriptor, which owns its MemberStream; that may outlive the trunk, a
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 from amphorad.proxy.engine.runtime cimport Block, Conn, Member, MemberConn, Session
+from amphorad.proxy.http2.frame_order cimport FrameOrder
 from amphorad.proxy.http2.nghttp2 cimport nghttp2_session
 
 cdef enum:                      # ResponseReader.state
@@ -123,6 +124,7 @@ cdef struct Connection:
     uint8_t is_draining         # GOAWAY was sent
     uint8_t is_condemned        # it has gone too far, and ends with `verdict`
     uint32_t verdict
+    FrameOrder order
 
 cdef struct MemberStream:
     Trunk *trunk                # NULL: the connection has ended

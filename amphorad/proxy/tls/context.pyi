@@ -1,5 +1,7 @@
 from collections.abc import Sequence
 
+from amphorad.proxy.staples import Staple
+
 class ServerContext:
     """What a TLS listener offers: its certificates, chosen by server name and what the client can verify, and its options (Octavia contract section 4.8).
 
@@ -16,6 +18,7 @@ class ServerContext:
         ciphersuites: colon list of TLS 1.3 suites; None for the default.
         versions: names as in `amphorad.model.TLS_VERSIONS`; there may be holes.
         protocols: for ALPN, in the order of preference; none: ALPN is not answered.
+        staples: OCSP responses of some of the certificates; those with a reason against them are not sent.
 
     Raises:
         ValueError: names the file or option, and OpenSSL's reason.
@@ -33,7 +36,10 @@ class ServerContext:
         ciphersuites: str | None = None,
         versions: frozenset[str],
         protocols: Sequence[bytes] = (),
+        staples: Sequence[Staple] = (),
     ) -> None: ...
+    @property
+    def staples(self) -> tuple[Staple, ...]: ...
     def failures(self) -> tuple[int, str]:
         """Handshakes that failed since the construction, and OpenSSL's reason for the latest."""
 

@@ -15,6 +15,7 @@ from libc.time cimport tm
 
 from amphorad.proxy.engine.system cimport add_i64, load_u32, store_u32
 from amphorad.proxy.tls.openssl cimport *
+from amphorad.proxy.tls.stapling cimport staple
 
 cdef extern from *:
     """
@@ -85,7 +86,7 @@ cdef class ServerContext:
 
     def __init__(
         self, certificates, *, bytes identity not None, ca=None, crl=None, bint required=False, ciphers=None, ciphersuites=None,
-        versions, protocols=(),
+        versions, protocols=(), staples=(),
     ):
         cdef SSL_CTX *context = NULL
         cdef Choices *choices
@@ -97,6 +98,8 @@ cdef class ServerContext:
         cdef list entries = []
         cdef dict pairs = {}
         cdef _Contexts contexts = _Contexts()
+        cdef dict responses = {each.file: each for each in staples if each.reason is None}
+        self.staples = tuple(staples)
         if not certificates:
             raise ValueError("a TLS listener needs a certificate")
         choices = <Choices *>calloc(1, sizeof(Choices))
@@ -109,6 +112,8 @@ cdef class ServerContext:
             for place in places:
                 file, material = certificates[place]
                 names, kind = use_certificate(context, file, material)
+                if file in responses:
+                    staple(context, responses[file].response, responses[file].until)
                 if len(places) == 1:
                     kinds.append(kind)
                     entries.extend((name, place) for name in names)

@@ -11,6 +11,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from pyroute2 import netns
 
 from amphorad.dialects import haproxy
 from amphorad.dialects.haproxy.features import ALL_FEATURES
@@ -18,7 +19,7 @@ from amphorad.health.monitor import MonitorSet
 from tests.support.health_members import BEHAVIOURS, HealthMembers, free_port, make_certificate, member_context
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from amphorad.health.verdict import Verdict
@@ -54,6 +55,7 @@ backend p:l
     timeout connect {connect}
     timeout server 50000
 """
+_PING_COMMAND = "/var/lib/octavia/ping-wrapper.sh"
 _EVENT = re.compile(r"Server p:l/(\S+) is (UP|DOWN), reason: (.*?), check duration: (\d+)ms\. (.*)")
 
 
@@ -84,11 +86,13 @@ async def until(fact: Callable[[], Any]) -> None:
 class Both:
     """HAProxy and a MonitorSet on the same text; events of both, by member: (up, reason, what is left, when)."""
 
-    def __init__(self, text: str, directory: Path) -> None:
+    def __init__(self, text: str, directory: Path, *, command: str = _PING_COMMAND) -> None:
+        """`command`: that HAProxy calls for PING monitors."""
         self.ours: dict[str, list[tuple[str, str, str, float]]] = {}
         self.theirs: dict[str, list[tuple[str, str, str, float]]] = {}
         self._text = text
         self._directory = directory
+        self._command = command
         self._process: subprocess.Popen[bytes] | None = None
         self._unread = b""
         self._monitors: MonitorSet | None = None
@@ -97,7 +101,7 @@ class Both:
         program = shutil.which("haproxy", path="/usr/sbin:/usr/bin:/usr/local/sbin")
         assert program is not None
         file = self._directory / "haproxy.cfg"
-        file.write_text(self._text)
+        file.write_text(self._text.replace(_PING_COMMAND, self._command))
         self._monitors = MonitorSet(self._on_ours)
         self._process = subprocess.Popen(  # noqa: ASYNC220
             [program, "-db", "-f", str(file)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
@@ -337,3 +341,59 @@ async def test_member_that_goes_and_comes_back_changes_alike_under_every_monitor
     assert (
         events[0][1][1] == events[1][1][1]
     )  # the reason of the UP; that of the DOWN is the end of a check that may be under way
+
+
+# --- PING, where HAProxy runs a program ---
+
+_PINGED = "10.9.8.7"
+
+
+@pytest.fixture
+def own_network() -> Iterator[str]:
+    """This thread, and what it starts, in a network namespace of its own that has the address of a member."""
+    if os.geteuid() != 0:
+        pytest.skip("needs root for a network namespace")
+    name = f"amphorad-ping-{os.getpid()}"
+    netns.create(name)
+    try:
+        netns.pushns(name)
+        try:
+            _ip("link", "set", "lo", "up")
+            _ip("addr", "add", f"{_PINGED}/32", "dev", "lo")
+            yield name
+        finally:
+            netns.popns()
+    finally:
+        netns.remove(name)
+
+
+def _ip(*arguments: str) -> None:
+    subprocess.run(["ip", *arguments], check=True, timeout=10)
+
+
+@pytest.mark.netns
+async def test_member_that_stops_to_answer_pings_changes_alike(own_network: str, tmp_path: Path) -> None:
+    interval_s = 1.0
+    wrapper = tmp_path / "ping-wrapper.sh"
+    wrapper.write_text('#!/bin/sh\nexec /usr/bin/ping -q -n -w 1 -c 1 "$HAPROXY_SERVER_ADDR" >/dev/null 2>&1\n')
+    wrapper.chmod(0o755)
+    lines = f"option external-check\n    external-check command {_PING_COMMAND}"
+    timing = {"inter": round(interval_s * 1000), "rise": 2, "fall": 2}
+    text = text_of({"a": 80, "b": 80}, lines, "{checks}", "http", timing, f"127.0.0.1:{free_port()}")
+    text = text.replace("global\n", "global\n    external-check\n", 1).replace(
+        "server a 127.0.0.1", f"server a {_PINGED}"
+    )
+    async with Both(text, tmp_path, command=str(wrapper)) as both:
+        await asyncio.sleep(1.5)
+        _ip("addr", "del", f"{_PINGED}/32", "dev", "lo")
+        await both.wait(1)
+        _ip("addr", "add", f"{_PINGED}/32", "dev", "lo")
+        await both.wait(2)
+        events = [side["a"] for side in (both.ours, both.theirs)]
+        assert set(both.ours) == set(both.theirs) == {"a"}
+
+    for ours, theirs in zip(*events, strict=True):
+        assert ours[0] == theirs[0]
+        assert ours[1].split(",")[0] == theirs[1].split(",")[0]  # codes are those of the program
+        assert ours[2] == theirs[2]
+        assert abs(ours[3] - theirs[3]) < interval_s + 1.0  # the program waits for a second
