@@ -73,8 +73,9 @@ def add_pip(tree: Path) -> None:
 
 
 def _is_elsewhere(path: Path) -> bool:
-    """Whether it lies on another file system than the root directory: an overlay mount shows one file system."""
-    return path.stat().st_dev != Path("/").stat().st_dev
+    """Whether the overlay mount does not show it: it shows one file system, without what is hidden."""
+    is_hidden = any(path.is_relative_to(Path("/") / name) for name in HIDDEN)
+    return is_hidden or path.stat().st_dev != Path("/").stat().st_dev
 
 
 def _base(tree: Path) -> None:
