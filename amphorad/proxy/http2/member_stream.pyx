@@ -39,7 +39,7 @@ from amphorad.proxy.http2.state cimport (
     ALL_DELIVERED, BEGUN, BODY_CHUNKED_OUT, FATE_LOST, FATE_NONE, FATE_REFUSED, FATE_RESET, HEAD_RECEIVED, OVER, PAYLOAD_DEFERRED, R_DONE,
     R_HEAD, R_TRAILERS, REQUEST_SENT, RESPONSE_ENDED, TO_HEAD,
 )
-from amphorad.proxy.http2.trunk cimport trunk_leave
+from amphorad.proxy.http2.trunk cimport trunk_leave, trunk_unlist
 from amphorad.proxy.wire.http1 cimport (
     COMPLETE, CONNECTION, HEAD, HEAD_LIMIT, HOST, KEEP_ALIVE, MAX_FIELDS, NO_BODY, PROXY_CONNECTION, TE, TRANSFER_ENCODING,
     UPGRADE, Field, Head, parse_request,
@@ -59,6 +59,7 @@ cdef enum:
     TRAILERS_ROOM = 8704
     LEAST_READ = 64             # a shorter read is a probe, which a chunk does not fit into
     PSEUDO_FIELDS = 4
+    SILENCE_MS = 1000           # a client that gives up sooner says nothing about the member
 
 
 cdef MemberStream *member_stream_open(Trunk *trunk, MemberConn *member_conn) noexcept nogil:
@@ -97,6 +98,8 @@ cdef void clear(MemberStream *stream) noexcept nogil:
         nghttp2_session_consume_connection(trunk.engine, unread)
     if not stream.flags & OVER:
         nghttp2_session_set_stream_user_data(trunk.engine, stream.id, NULL)
+        if thread.now_ms >= stream.asked_ms + SILENCE_MS and trunk.heard_ms <= stream.asked_ms:
+            trunk_unlist(trunk)
         if not is_done:  # else its END_STREAM is on the way
             nghttp2_submit_rst_stream(trunk.engine, NGHTTP2_FLAG_NONE, stream.id, NGHTTP2_CANCEL)
     conn_queue(&trunk.conn)
@@ -255,6 +258,7 @@ cdef int take_head(MemberStream *stream, Conn *conn, const uint8_t *data, uint64
         stream.id = 0
         stream.fate = FATE_REFUSED
         return -1
+    stream.asked_ms = conn.thread.now_ms
     trunk.open += 1
     trunk.uses += 1
     reader_begin(&stream.reader, head.body, head.content_length)

@@ -134,6 +134,7 @@ cdef struct MemberStream:
     int32_t id                  # 0: no request yet
     uint16_t flags
     uint8_t fate
+    uint64_t asked_ms
     ResponseReader reader       # of the request's bytes
     Chain heads                 # of responses, as HTTP/1.1
     Chain inbound               # payload of the response
@@ -151,6 +152,7 @@ cdef struct Trunk:
     Block *draft                # while a header section is received: a Reply
     uint32_t open               # streams of libnghttp2's, also those that nobody waits for any more
     uint32_t uses
+    uint64_t heard_ms           # when bytes came last
     int32_t budget              # what the member may still cost before it has gone too far
     uint64_t budget_ms
     uint8_t has_settings        # the member's, which say how many streams it takes

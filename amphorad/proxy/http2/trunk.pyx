@@ -12,6 +12,9 @@ all streams together for the connection, so that one slow client cannot hold up 
 from a budget, which grows again with time and payload; a member that has spent it loses the connection with GOAWAY
 (ENHANCE_YOUR_CALM).
 
+A connection on which nothing at all has come while an exchange waited, and was given up, gets no further one: the member's host may
+have vanished, and TCP would take minutes to say so.
+
 GOAWAY of the member: no further streams; those that it has not looked at are refused, and may be sent elsewhere.
 """
 
@@ -131,7 +134,7 @@ cdef void enlist(Trunk *trunk) noexcept nogil:
     local.trunks = trunk
 
 
-cdef void unlist(Trunk *trunk) noexcept nogil:
+cdef void trunk_unlist(Trunk *trunk) noexcept nogil:
     """No further exchange over it; without any it closes."""
     cdef PerThread *local = &trunk.member.per_thread[trunk.conn.thread.index]
     trunk.is_kept = 0
@@ -175,7 +178,7 @@ cdef MemberConn *trunk_take(
     while trunk != NULL and left:
         following = trunk.next
         if tls_context(&trunk.conn) != tls:
-            unlist(trunk)
+            trunk_unlist(trunk)
         elif (tls_is_with(&trunk.conn, tls, name) and has_room(trunk)
                 and not trunk.conn.flags & (AT_EOF | FAILED)):
             break
@@ -208,7 +211,7 @@ cdef void trunk_leave(Trunk *trunk) noexcept nogil:
         return
     if (not trunk.is_listed or not is_wanted(local) or peek_u32(&trunk.member.removed) or peek_u32(&thread.stop)
             or peek_u32(&thread.shared.stopping)):
-        unlist(trunk)
+        trunk_unlist(trunk)
         return
     trunk.is_idle = 1
     bump_u32(&local.idle_count, 1)
@@ -221,7 +224,7 @@ cdef void trunks_close_idle(Thread *thread, Member *member) noexcept nogil:
     cdef Trunk *following
     while trunk != NULL:
         following = trunk.next
-        unlist(trunk)
+        trunk_unlist(trunk)
         if trunk.streams == NULL:
             trunk_close(trunk)
         trunk = following
@@ -233,7 +236,7 @@ cdef void trunk_close(Trunk *trunk) noexcept nogil:
     cdef MemberStream *stream = trunk.streams
     if conn.flags & DEAD:
         return
-    unlist(trunk)
+    trunk_unlist(trunk)
     while stream != NULL:
         trunk.streams = stream.next
         stream.trunk = NULL
@@ -290,8 +293,10 @@ cdef void trunk_ready(Conn *conn) noexcept nogil:
         if not conn.flags & READABLE:
             break
         count = conn_receive(conn, buffer, READ_BYTES)
-        if count > 0 and take(trunk, buffer, <uint64_t>count) != 0:
-            return
+        if count > 0:
+            trunk.heard_ms = conn.thread.now_ms
+            if take(trunk, buffer, <uint64_t>count) != 0:
+                return
     if conn.flags & (FAILED | AT_EOF):
         trunk_close(trunk)
         return
@@ -468,7 +473,7 @@ cdef int on_frame(nghttp2_session *engine, const nghttp2_frame *frame, void *use
         trunk.has_settings = 1
         return spend(trunk, PRICE_SETTINGS)
     if frame.hd.type == NGHTTP2_GOAWAY:
-        unlist(trunk)
+        trunk_unlist(trunk)
     return spend(trunk, PRICE_FRAME)
 
 

@@ -510,6 +510,43 @@ def test_a_member_without_window_gets_no_more_of_a_request(tmp_path: Path, membe
 # --- the end of a stream ---
 
 
+def test_a_connection_on_which_nothing_comes_any_more_is_replaced(tmp_path: Path, member: PlayedHttp2Member) -> None:
+    """Its host may have vanished: further requests must not wait for `timeout server` one after the other."""
+    with serve("amphorad", tmp_path, [member.port], server_ms=1500) as port:
+        with Client(port) as client:
+            client.send(get("/1"))
+            peer = member.accept()
+            peer.respond(peer.wait_request().stream, 200, body=b"1")
+            assert client.read_message().body == b"1"
+        with Client(port) as client:
+            client.send(get("/2"))
+            assert client.read_message().status == 504
+        with Client(port) as client:
+            client.send(get("/3"))
+            again = member.accept()
+            again.respond(again.wait_request().stream, 200, body=b"3")
+            assert client.read_message().body == b"3"
+
+
+def test_a_slow_response_does_not_cost_the_others_their_connection(tmp_path: Path, member: PlayedHttp2Member) -> None:
+    with serve("amphorad", tmp_path, [member.port], server_ms=1500) as port:
+        with Client(port) as slow, Client(port) as client:
+            client.send(get("/1"))
+            peer = member.accept()
+            peer.respond(peer.wait_request().stream, 200, body=b"1")
+            assert client.read_message().body == b"1"
+            slow.send(get("/2"))
+            peer.wait_request()
+            client.send(get("/3"))  # answered while the other one waits
+            peer.respond(peer.wait_request().stream, 200, body=b"3")
+            assert client.read_message().body == b"3"
+            assert slow.read_message().status == 504
+        with Client(port) as client:
+            client.send(get("/4"))
+            peer.respond(peer.wait_request().stream, 200, body=b"4")
+            assert client.read_message().body == b"4"
+
+
 @proxies
 def test_a_client_that_resets_its_stream_cancels_it_at_the_member(
     proxy: str, tmp_path: Path, member: PlayedHttp2Member
