@@ -13,6 +13,8 @@ from amphorad.proxy.tls.stapling import check_response
 from tests.support.certificates import Authority
 from tests.support.ocsp_responses import Responder
 
+# Responses are made when the tests are collected and judged as of then, however long the suite takes to come here.
+NOW = time.time()
 AUTHORITY = Authority()
 ONE, OTHER = AUTHORITY.issue("one"), AUTHORITY.issue("other")
 RESPONDER = Responder(AUTHORITY)
@@ -24,7 +26,7 @@ UNSUCCESSFUL = ocsp.OCSPResponseBuilder.build_unsuccessful(ocsp.OCSPResponseStat
 
 
 def check(response: bytes, issuers: bytes = AUTHORITY.pem) -> int:
-    return check_response(ONE.pem, issuers, response, time.time())
+    return check_response(ONE.pem, issuers, response, NOW)
 
 
 @pytest.mark.parametrize(
@@ -38,7 +40,7 @@ def check(response: bytes, issuers: bytes = AUTHORITY.pem) -> int:
     ],
 )
 def test_usable_response_holds_until_its_next_update(response: bytes) -> None:
-    assert abs(check(response) - (time.time() + 3600)) < 120
+    assert abs(check(response) - (NOW + 3600)) < 120
 
 
 @pytest.mark.parametrize(
@@ -82,7 +84,7 @@ def test_changed_byte_is_refused(place: int) -> None:
 
 
 def test_issuer_is_found_in_the_file_of_the_certificate_too() -> None:
-    assert check_response(ONE.pem + AUTHORITY.pem, b"", GOOD, time.time())
+    assert check_response(ONE.pem + AUTHORITY.pem, b"", GOOD, NOW)
     with pytest.raises(ValueError, match="issuer's certificate is neither"):
         check(GOOD, b"")
     with pytest.raises(ValueError, match=r"signature|another certificate"):
@@ -93,19 +95,18 @@ def test_intermediate_is_issuer_enough() -> None:
     intermediate = Authority("intermediate", issuer=AUTHORITY)
     identity = intermediate.issue("below")
 
-    assert check_response(identity.pem + intermediate.pem, b"", Responder(intermediate).answer(identity), time.time())
+    assert check_response(identity.pem + intermediate.pem, b"", Responder(intermediate).answer(identity), NOW)
 
 
 def test_responses_beside_certificates_are_judged_and_told_of_once() -> None:
-    now = time.time()
     files = {"a": ONE.pem, "a.ocsp": GOOD, "a.issuer": AUTHORITY.pem}
     files |= {"b": OTHER.pem, "b.ocsp": GOOD, "b.issuer": AUTHORITY.pem, "c": ONE.pem}
 
-    found = staples_of(["a", "b", "a", "c"], files, now)
+    found = staples_of(["a", "b", "a", "c"], files, NOW)
 
     assert [(staple.file, staple.reason) for staple in found] == [("a", None), ("b", "it is about another certificate")]
     watch = StapleWatch("l", found)
-    assert watch.look(now) == ["listener l: OCSP response b.ocsp is not stapled: it is about another certificate"]
+    assert watch.look(NOW) == ["listener l: OCSP response b.ocsp is not stapled: it is about another certificate"]
     assert watch.look(found[0].until - 1) == []
     assert watch.look(found[0].until) == ["listener l: OCSP response a.ocsp is not stapled: it has expired"]
     assert watch.look(found[0].until) == []
