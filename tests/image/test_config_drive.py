@@ -25,9 +25,9 @@ def make_drive(at: Path, uuid: str, files: dict[str, bytes]) -> Path:
     return at
 
 
-def run(drive: Path, root: Path) -> str:
+def run(drive: Path, root: Path, *limits: str) -> str:
     found = subprocess.run(
-        [sys.executable, "-IS", SCRIPT, drive, root], check=True, timeout=20, capture_output=True, text=True
+        [*limits, sys.executable, "-IS", SCRIPT, drive, root], check=True, timeout=20, capture_output=True, text=True
     )
     assert not found.stderr
     return found.stdout
@@ -82,3 +82,19 @@ def test_broken_drive_is_said_in_one_line_and_tried_again(damage: str, tmp_path:
 
     run(make_drive(drive, "one", {"/etc/a.conf": b"a"}), root)
     assert (root / "etc/a.conf").read_bytes() == b"a"
+
+
+def test_disk_that_is_full_keeps_the_old_file_and_no_half_of_the_new(tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    old = root / "etc/a.conf"
+    old.parent.mkdir(parents=True)
+    old.write_bytes(b"old")
+    drive = make_drive(tmp_path / "drive", "one", {"/etc/a.conf": b"x" * 8192})
+
+    said = run(drive, root, "prlimit", "--fsize=4096")
+
+    assert "config drive" in said and "too large" in said
+    assert old.read_bytes() == b"old"
+    assert [entry.name for entry in old.parent.iterdir()] == ["a.conf"]
+    assert run(drive, root) == ""
+    assert old.read_bytes() == b"x" * 8192
