@@ -1,28 +1,25 @@
 """Fuzzes the haproxy.cfg dialect with mutations of rendered texts.
 
-Run: `python tests/fuzz/fuzz_haproxy_dialect.py --seconds 60 --seed 1`. Whatever comes in, `check` answers with a model or
+Run: `python -m tests.fuzz.fuzz_haproxy_dialect --seconds 60 --seed 1`. Whatever comes in, `check` answers with a model or
 with errors that have a line inside the text, within two seconds, and without keeping memory.
 """
 
 from __future__ import annotations
 
-import argparse
 import random
 import resource
 import sys
 import time
 from pathlib import Path
 
-_ROOT = Path(__file__).resolve().parents[2]
-if str(_ROOT) not in sys.path:
-    sys.path.insert(0, str(_ROOT))
-
-from amphorad.dialects.haproxy import ALL_FEATURES, MAX_ERRORS, SUPPORTED, Escaping, Feature, check, parse  # noqa: E402
-from amphorad.errors import ConfigError  # noqa: E402
-from amphorad.plan import compare  # noqa: E402
+from amphorad.dialects.haproxy import ALL_FEATURES, MAX_ERRORS, SUPPORTED, Escaping, Feature, check, parse
+from amphorad.errors import ConfigError
+from amphorad.plan import compare
+from tests.fuzz.command import fuzz_as_command
 
 __all__ = ["SEEDS", "fuzz", "mutate", "verify"]
 
+_ROOT = Path(__file__).resolve().parents[2]
 SEEDS = [path.read_text(encoding="utf-8") for path in sorted((_ROOT / "tests/contract/dialect/data").glob("*.cfg"))]
 _PARSE_LIMIT_S = 2.0
 _GROWTH_LIMIT_KIB = 100 * 1024
@@ -146,14 +143,5 @@ def fuzz(*, seconds: float, seed: int, limit: int | None = None) -> tuple[int, i
     return tried, accepted
 
 
-def main() -> None:
-    options = argparse.ArgumentParser(description=__doc__)
-    options.add_argument("--seconds", type=float, default=60.0)
-    options.add_argument("--seed", type=int, default=time.time_ns() % 2**32)
-    chosen = options.parse_args()
-    tried, accepted = fuzz(seconds=chosen.seconds, seed=chosen.seed)
-    print(f"seed={chosen.seed} tried={tried} accepted={accepted}")
-
-
 if __name__ == "__main__":
-    main()
+    fuzz_as_command(__doc__, lambda seconds, seed: "tried={} accepted={}".format(*fuzz(seconds=seconds, seed=seed)))

@@ -1,6 +1,6 @@
 """Random and mutated HTTP/1 messages against the laws of the parser.
 
-    python tests/fuzz/fuzz_http1.py --seconds 60 --seed 1
+    python -m tests.fuzz.fuzz_http1 --seconds 60 --seed 1
 
 Laws: no crash (run it under the address sanitizer too); offsets in bounds and in order; a result does not depend on how
 the bytes were split; a refused prefix stays refused with the same status; a written head parses again with equal framing
@@ -9,7 +9,6 @@ and is written the same again; h11 reads an accepted request with the same body 
 
 from __future__ import annotations
 
-import argparse
 import random
 import re
 import time
@@ -18,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import h11
 
 from amphorad.proxy.wire.http1 import ChunkBody, ParsedHead, parse_request_head, parse_response_head
+from tests.fuzz.command import fuzz_as_command
 from tests.support.http1_heads import check_chunks_against_h11
 
 if TYPE_CHECKING:
@@ -189,14 +189,5 @@ def run(seconds: float, seed: int) -> int:
     return executions
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description="fuzz the HTTP/1 parser")
-    parser.add_argument("--seconds", type=float, default=30.0)
-    parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(1 << 32))
-    arguments = parser.parse_args()
-    print(f"seed={arguments.seed}", flush=True)
-    print(f"executions={run(arguments.seconds, arguments.seed)}")
-
-
 if __name__ == "__main__":
-    main()
+    fuzz_as_command(__doc__, lambda seconds, seed: f"executions={run(seconds, seed)}")

@@ -1,6 +1,6 @@
 """Random header sections and chunked bodies against the laws of the HTTP/2 translation.
 
-    python tests/fuzz/fuzz_http2.py --seconds 60 --seed 1
+    python -m tests.fuzz.fuzz_http2 --seconds 60 --seed 1
 
 Laws: no crash (run it under the address sanitizer too); a head that the translation writes is one head for the HTTP/1 parser,
 or refused by it, and never two; when it is accepted, its method, target, Host and fields are those of the section and none
@@ -10,13 +10,13 @@ cut, and they are the ones that went in.
 
 from __future__ import annotations
 
-import argparse
 import random
 import time
 
 from amphorad.proxy.http2.draft import request_head
 from amphorad.proxy.http2.reader import chunked_body
 from amphorad.proxy.wire.http1 import parse_request_head
+from tests.fuzz.command import fuzz_as_command
 
 PSEUDO = (b":method", b":scheme", b":authority", b":path")
 NAMES = [
@@ -129,15 +129,5 @@ def run(seconds: float, seed: int) -> int:
     return accepted
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seconds", type=float, default=60.0)
-    parser.add_argument("--seed", type=int, default=None)
-    arguments = parser.parse_args()
-    seed = random.SystemRandom().randrange(1 << 32) if arguments.seed is None else arguments.seed
-    print(f"seed={seed}")
-    print(f"accepted={run(arguments.seconds, seed)}")
-
-
 if __name__ == "__main__":
-    main()
+    fuzz_as_command(__doc__, lambda seconds, seed: f"accepted={run(seconds, seed)}")

@@ -1,6 +1,6 @@
 """Random header sections of members against the laws of the translation of responses.
 
-    python tests/fuzz/fuzz_http2_members.py --seconds 60 --seed 1
+    python -m tests.fuzz.fuzz_http2_members --seconds 60 --seed 1
 
 Laws: no crash (run it under the address sanitizer too); a head that the translation writes is one head for the HTTP/1 parser, or
 refused by it, and never two; when it is accepted, its status and fields are those of the section and none besides; the framing
@@ -9,12 +9,12 @@ is the one that the section announces, and none where there can be no content.
 
 from __future__ import annotations
 
-import argparse
 import random
 import time
 
 from amphorad.proxy.http2.reply import response_head
 from amphorad.proxy.wire.http1 import parse_response_head
+from tests.fuzz.command import fuzz_as_command
 from tests.fuzz.fuzz_http2 import NAMES, VALUES
 
 STATUSES = (b"200", b"204", b"304", b"100", b"103", b"199", b"500", b"999", b"404")
@@ -86,15 +86,5 @@ def run(seconds: float, seed: int) -> int:
     return accepted
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seconds", type=float, default=60.0)
-    parser.add_argument("--seed", type=int, default=None)
-    arguments = parser.parse_args()
-    seed = random.SystemRandom().randrange(1 << 32) if arguments.seed is None else arguments.seed
-    print(f"seed={seed}")
-    print(f"accepted={run(arguments.seconds, seed)}")
-
-
 if __name__ == "__main__":
-    main()
+    fuzz_as_command(__doc__, lambda seconds, seed: f"accepted={run(seconds, seed)}")

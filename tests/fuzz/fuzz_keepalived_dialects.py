@@ -1,31 +1,28 @@
 """Fuzzes the two keepalived dialects with mutations of rendered texts.
 
-Run: `python tests/fuzz/fuzz_keepalived_dialects.py --seconds 60 --seed 1`. Whatever comes in, `check` answers with a configuration or with one
+Run: `python -m tests.fuzz.fuzz_keepalived_dialects --seconds 60 --seed 1`. Whatever comes in, `check` answers with a configuration or with one
 `ConfigError` that has a line inside the text; and a VRRP text that passes gives an effective file in which nothing stands that could run another
 program or read another file.
 """
 
 from __future__ import annotations
 
-import argparse
 import random
 import re
 import sys
 import time
 from pathlib import Path
 
-_ROOT = Path(__file__).resolve().parents[2]
-if str(_ROOT) not in sys.path:
-    sys.path.insert(0, str(_ROOT))
-
-from amphorad.dialects.keepalived import lvs, vrrp  # noqa: E402
-from amphorad.errors import ConfigError  # noqa: E402
-from amphorad.vrrp.effective import render  # noqa: E402
-from amphorad.vrrp.paths import Paths  # noqa: E402
-from tests.fuzz.fuzz_haproxy_dialect import mutate  # noqa: E402
+from amphorad.dialects.keepalived import lvs, vrrp
+from amphorad.errors import ConfigError
+from amphorad.vrrp.effective import render
+from amphorad.vrrp.paths import Paths
+from tests.fuzz.command import fuzz_as_command
+from tests.fuzz.fuzz_haproxy_dialect import mutate
 
 __all__ = ["fuzz"]
 
+_ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = "/var/lib/octavia/vrrp/check_script.sh"
 _LINES = [
     '    notify_master "/bin/id"',
@@ -103,14 +100,5 @@ def _verify_refusal(text: str, error: ConfigError) -> bool:
     return False
 
 
-def main() -> None:
-    options = argparse.ArgumentParser(description=__doc__)
-    options.add_argument("--seconds", type=float, default=60.0)
-    options.add_argument("--seed", type=int, default=time.time_ns() % 2**32)
-    chosen = options.parse_args()
-    tried, accepted = fuzz(seconds=chosen.seconds, seed=chosen.seed)
-    print(f"seed={chosen.seed} tried={tried} accepted={accepted}")
-
-
 if __name__ == "__main__":
-    main()
+    fuzz_as_command(__doc__, lambda seconds, seed: "tried={} accepted={}".format(*fuzz(seconds=seconds, seed=seed)))

@@ -1,6 +1,6 @@
 """Random policies on random and mutated request heads against the laws of the matcher.
 
-    python tests/fuzz/fuzz_matcher.py --seconds 60 --seed 1
+    python -m tests.fuzz.fuzz_matcher --seconds 60 --seed 1
 
 Laws: no crash (run it under the address sanitizer too); a rule and its inversion never agree, overruns aside; what is equal
 also starts, ends and contains; the first policy that holds by itself is the chosen one; a Location is prefix, path, query.
@@ -8,13 +8,13 @@ also starts, ends and contains; the first policy that holds by itself is the cho
 
 from __future__ import annotations
 
-import argparse
 import random
 import time
 
 from amphorad.proxy.wire.http1 import parse_request_head
 from amphorad.proxy.wire.matcher import Action, Compare, PolicyProgram, PolicyRow, RuleRow, Source
 from amphorad.proxy.wire.regex import Regex, RegexError
+from tests.fuzz.command import fuzz_as_command
 from tests.fuzz.fuzz_http1 import mutate
 
 SEEDS = [
@@ -133,14 +133,5 @@ def run(seconds: float, seed: int) -> int:
     return executions
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description="fuzz the L7 policy table")
-    parser.add_argument("--seconds", type=float, default=30.0)
-    parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(1 << 32))
-    arguments = parser.parse_args()
-    print(f"seed={arguments.seed}", flush=True)
-    print(f"executions={run(arguments.seconds, arguments.seed)}")
-
-
 if __name__ == "__main__":
-    main()
+    fuzz_as_command(__doc__, lambda seconds, seed: f"executions={run(seconds, seed)}")
