@@ -1,93 +1,53 @@
-"""An HTTP/2 member played by the test, over TLS: hyper-h2 makes and judges the frames, and raw frames can be sent past it.
+"""An HTTP/2 member played by the test, over TLS.
 
 with PlayedHttp2Member(context) as member:
     ... a client sends its request ...
     peer = member.accept()
     asked = peer.wait_request()
     peer.respond(asked.stream, 200, body=b"hello")
-
-hyper-h2 is strict about what the proxy sends: a violation of RFC 9113 by it fails the test. Every wait is bounded.
 """
 
 from __future__ import annotations
 
 import socket
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from h2.config import H2Configuration
-from h2.connection import H2Connection
-from h2.events import (
-    ConnectionTerminated,
-    DataReceived,
-    PingAckReceived,
-    RequestReceived,
-    StreamEnded,
-    StreamReset,
-    TrailersReceived,
-)
-from hpack import Encoder, NeverIndexedHeaderTuple
+from h2.events import PingAckReceived, RequestReceived
 
-from tests.support.http2_client import frame
+from tests.support.http2_end import WAIT_S, Http2End, Message, frame, raw_headers
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Callable, Iterable
+    from collections.abc import Iterable
 
 __all__ = ["Asked", "Http2Peer", "PlayedHttp2Member"]
 
-WAIT_S = 10.0
 RESET = b"\1\0\0\0\0\0\0\0"
 
 
 @dataclass
-class Asked:
-    """What came on one stream so far."""
-
-    stream: int
-    fields: list[tuple[bytes, bytes]]
-    body: bytes = b""
-    trailers: list[tuple[bytes, bytes]] = field(default_factory=list)
-    has_ended: bool = False
-    reset: int | None = None
-
-    def get(self, name: str) -> bytes | None:
-        return dict(self.fields).get(name.encode())
-
-    def get_all(self, name: str) -> list[bytes]:
-        return [value for key, value in self.fields if key == name.encode()]
+class Asked(Message):
+    stream: int = 0
 
 
-class Http2Peer:
-    """One connection of the proxy's. Without `acknowledges` no window is given for what came."""
+class Http2Peer(Http2End):
+    """One connection of the proxy's."""
+
+    socket: ssl.SSLSocket
 
     def __init__(self, connection: ssl.SSLSocket, *, settings: dict[int, int], acknowledges: bool) -> None:
-        self.socket = connection
+        super().__init__(connection, is_client=False, acknowledges=acknowledges)
         self.protocol = connection.selected_alpn_protocol()
-        self.h2 = H2Connection(
-            H2Configuration(
-                client_side=False,
-                header_encoding=None,
-                validate_outbound_headers=False,
-                normalize_outbound_headers=False,
-            )
-        )
-        self.acknowledges = acknowledges
         self.requests: dict[int, Asked] = {}
-        self.goaway: int | None = None
         self.pings: list[bytes] = []
-        self.has_ended = False
         self._seen: set[int] = set()
-        self.h2.initiate_connection()
         if settings:
             self.h2.update_settings(settings)
         self.flush()
 
     def __enter__(self) -> Http2Peer:
         return self
-
-    def __exit__(self, *_unused: object) -> None:
-        self.close()
 
     def close(self) -> None:
         self.socket.close()
@@ -97,38 +57,12 @@ class Http2Peer:
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
         self.socket.close()
 
-    def flush(self) -> None:
-        self.socket.sendall(self.h2.data_to_send())
-
-    def raw(self, data: bytes) -> None:
-        """Bytes that hyper-h2 knows nothing of."""
-        self.socket.sendall(data)
-
     def headers_raw(self, stream: int, fields: Iterable[tuple[bytes, bytes]], *, ended: bool = False) -> None:
         """A header section that hyper-h2 would not send. Nothing else may be sent with its encoder after it."""
-        block = Encoder().encode([NeverIndexedHeaderTuple(name, value) for name, value in fields])
-        self.raw(frame(1, 4 | (1 if ended else 0), stream, block))
+        self.raw(raw_headers(stream, fields, ended=ended))
 
     def headers(self, stream: int, status: int, extra: Iterable[tuple[str, str]] = (), *, ended: bool = False) -> None:
         self.h2.send_headers(stream, [(":status", str(status)), *extra], end_stream=ended)
-        self.flush()
-
-    def data(self, stream: int, data: bytes, *, ended: bool = False) -> None:
-        """Sends all of it, waiting for the window where that is needed."""
-        while True:
-            room = min(self.h2.local_flow_control_window(stream), self.h2.max_outbound_frame_size)
-            if data and room <= 0:
-                self.read()
-                assert not self.has_ended, "the connection ended while the member waited for window"
-                continue
-            piece, data = data[:room], data[room:]
-            self.h2.send_data(stream, piece, end_stream=ended and not data)
-            self.flush()
-            if not data:
-                return
-
-    def trailers(self, stream: int, fields: list[tuple[str, str]]) -> None:
-        self.h2.send_headers(stream, fields, end_stream=True)
         self.flush()
 
     def respond(self, stream: int, status: int = 200, extra: Iterable[tuple[str, str]] = (), body: bytes = b"") -> None:
@@ -145,50 +79,16 @@ class Http2Peer:
         """GOAWAY past hyper-h2, which would take it for the end."""
         self.raw(frame(7, 0, 0, last_stream.to_bytes(4) + code.to_bytes(4)))
 
-    def read(self) -> None:
-        """Waits for bytes from the proxy and takes them."""
-        try:
-            data = self.socket.recv(65536)
-        except ConnectionResetError:
-            data = b""
-        if not data:
-            self.has_ended = True
-            return
-        for event in self.h2.receive_data(data):
-            self._note(event)
-        try:
-            self.flush()
-        except (BrokenPipeError, ConnectionResetError):
-            pass
-
     def _note(self, event: Any) -> None:
-        if isinstance(event, ConnectionTerminated):
-            self.goaway = int(event.error_code or 0)
-            return
         if isinstance(event, PingAckReceived):
             self.pings.append(event.ping_data)
-            return
-        if isinstance(event, RequestReceived):
-            self.requests[event.stream_id] = Asked(event.stream_id, list(event.headers))
-            return
-        asked = self.requests.get(getattr(event, "stream_id", 0) or 0)
-        if asked is None:
-            return
-        if isinstance(event, DataReceived):
-            asked.body += event.data
-            if self.acknowledges:
-                self.h2.acknowledge_received_data(event.flow_controlled_length, event.stream_id)
-        elif isinstance(event, TrailersReceived):
-            asked.trailers = list(event.headers)
-        elif isinstance(event, StreamEnded):
-            asked.has_ended = True
-        elif isinstance(event, StreamReset):
-            asked.reset = int(event.error_code)
+        elif isinstance(event, RequestReceived):
+            self.requests[event.stream_id] = Asked(list(event.headers), stream=event.stream_id)
+        else:
+            super()._note(event)
 
-    def wait(self, fact: Callable[[], bool]) -> None:
-        """Reads until it is so, or the connection has ended."""
-        while not fact() and not self.has_ended:
-            self.read()
+    def _message(self, stream: int | None) -> Message | None:
+        return self.requests.get(stream or 0)
 
     def wait_request(self, *, ended: bool = True) -> Asked:
         """The next request that was not asked for yet; `ended`: with its body."""
@@ -201,11 +101,6 @@ class Http2Peer:
         assert asked is not None, "the connection ended without a request"
         self._seen.add(asked.stream)
         return asked
-
-    def wait_end(self) -> int | None:
-        """Waits for the end of the connection; the code of its GOAWAY."""
-        self.wait(lambda: False)
-        return self.goaway
 
 
 class PlayedHttp2Member:

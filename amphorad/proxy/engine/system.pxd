@@ -7,6 +7,13 @@ cdef extern from "<errno.h>" nogil:
     enum:
         EAGAIN, EBADF, EINTR, EINVAL, EINPROGRESS, ECONNREFUSED, EMFILE, ENFILE, ENOBUFS, ENOMEM, ECONNABORTED, EADDRNOTAVAIL, EPIPE
 
+cdef extern from *:
+    """
+    #include <errno.h>
+    static inline void amphorad_set_errno(int value) { errno = value; }
+    """
+    void set_errno "amphorad_set_errno"(int value) nogil  # Cython takes an assignment to `errno` for a local variable
+
 cdef extern from "<sys/epoll.h>" nogil:
     enum:
         EPOLLIN, EPOLLOUT, EPOLLRDHUP, EPOLLHUP, EPOLLERR, EPOLLET, EPOLLEXCLUSIVE, EPOLL_CLOEXEC

@@ -3,9 +3,11 @@
     nghttp2.pxd   the part of libnghttp2 that is used
     state.pxd     what a connection and a stream of it are made of
     chain         bytes that wait, in blocks of the engine
+    body          payload and trailers: frames on one side, HTTP/1.1 on the other
+    frames        received bytes to libnghttp2, its frames to the socket, and the price of frames
     fields        what may stand in a header field; lines of trailers as fields; no I/O
     draft         a received header section -> the head of an HTTP/1.1 request, or trailer lines; no I/O
-    reader        the bytes of an HTTP/1.1 response -> header section, payload, trailers; no I/O
+    reader        the body of an HTTP/1.1 message -> payload, trailers; no I/O
     frame_order   frames that libnghttp2 would read over although their streams are over or never were; no I/O
     stream        the engine `Transport` of a stream
     connection    from the client's preface to GOAWAY: sessions of streams, flow control, what abuse costs

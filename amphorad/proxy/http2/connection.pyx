@@ -22,42 +22,40 @@ from libc.stdint cimport int32_t, int64_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcmp, memcpy
 
-from amphorad.proxy.engine.conn cimport BROKEN, conn_finish, conn_flush, conn_queue, conn_receive, conn_write
+from amphorad.proxy.engine.conn cimport BROKEN, conn_finish, conn_flush, conn_queue, conn_receive
 from amphorad.proxy.engine.memory cimport block_data, block_give, block_take, timer_set
 from amphorad.proxy.engine.outcome cimport HTTP_CLIENT, abort
 from amphorad.proxy.engine.runtime cimport (
-    AT_EOF, FAILED, HEADROOM, LINGERING, MULTIPLEXED, READABLE, REQUEST_HEAD, RESPONSE_STARTED, SCRATCH_BYTES, WRITABLE, Block,
-    Conn, ConnKind, ListenerConfig, Thread, load_config,
+    AT_EOF, FAILED, HEADROOM, LINGERING, MULTIPLEXED, READABLE, REQUEST_HEAD, RESPONSE_STARTED, WRITABLE, Block, Conn,
+    ConnKind, ListenerConfig, Thread, load_config,
 )
 from amphorad.proxy.engine.session cimport session_close, session_free, session_listens, session_open_stream
 from amphorad.proxy.engine.system cimport peek_u32
-from amphorad.proxy.http2.chain cimport chain_clear
 from amphorad.proxy.http2.draft cimport (
     HEAD_ROOM, LINE_ROOM, TRAILERS_LIMIT, draft_field, draft_head, draft_is_request, draft_line, draft_open,
 )
 from amphorad.proxy.http2.frame_order cimport Objection, order_open, order_scan
+from amphorad.proxy.http2.frames cimport budget_spend, frames_send, frames_take
 from amphorad.proxy.http2.nghttp2 cimport (
-    NGHTTP2_CANCEL, NGHTTP2_CONTINUATION, NGHTTP2_DATA, NGHTTP2_FRAME_SIZE_ERROR, NGHTTP2_ENHANCE_YOUR_CALM, NGHTTP2_ERR_CALLBACK_FAILURE, NGHTTP2_ERR_FLOODED,
-    NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE, NGHTTP2_ERR_TOO_MANY_CONTINUATIONS, NGHTTP2_ERR_TOO_MANY_SETTINGS, NGHTTP2_FLAG_ACK,
-    NGHTTP2_FLAG_END_STREAM, NGHTTP2_FLAG_NONE, NGHTTP2_HCAT_REQUEST, NGHTTP2_HEADERS, NGHTTP2_INTERNAL_ERROR, NGHTTP2_NO_ERROR,
-    NGHTTP2_PING, NGHTTP2_PRIORITY, NGHTTP2_PROTOCOL_ERROR, NGHTTP2_RST_STREAM, NGHTTP2_SETTINGS,
-    NGHTTP2_SETTINGS_INITIAL_WINDOW_SIZE, NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS, NGHTTP2_SETTINGS_MAX_HEADER_LIST_SIZE,
-    NGHTTP2_SETTINGS_NO_RFC7540_PRIORITIES, NGHTTP2_WINDOW_UPDATE, nghttp2_frame, nghttp2_frame_hd, nghttp2_option, nghttp2_option_new,
+    NGHTTP2_CANCEL, NGHTTP2_CONTINUATION, NGHTTP2_DATA, NGHTTP2_FRAME_SIZE_ERROR, NGHTTP2_ENHANCE_YOUR_CALM,
+    NGHTTP2_ERR_CALLBACK_FAILURE, NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE, NGHTTP2_FLAG_ACK, NGHTTP2_FLAG_END_STREAM,
+    NGHTTP2_FLAG_NONE, NGHTTP2_HCAT_REQUEST, NGHTTP2_HEADERS, NGHTTP2_NO_ERROR, NGHTTP2_PING, NGHTTP2_PRIORITY,
+    NGHTTP2_PROTOCOL_ERROR, NGHTTP2_RST_STREAM, NGHTTP2_SETTINGS, NGHTTP2_SETTINGS_INITIAL_WINDOW_SIZE,
+    NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS, NGHTTP2_SETTINGS_MAX_HEADER_LIST_SIZE, NGHTTP2_SETTINGS_NO_RFC7540_PRIORITIES,
+    NGHTTP2_WINDOW_UPDATE, nghttp2_frame, nghttp2_frame_hd, nghttp2_option, nghttp2_option_new,
     nghttp2_option_set_no_auto_window_update, nghttp2_option_set_no_closed_streams, nghttp2_session,
-    nghttp2_session_callbacks, nghttp2_session_callbacks_new, nghttp2_session_callbacks_set_on_begin_frame_callback, nghttp2_session_callbacks_set_on_begin_headers_callback,
-    nghttp2_session_callbacks_set_on_data_chunk_recv_callback, nghttp2_session_callbacks_set_on_frame_recv_callback,
-    nghttp2_session_callbacks_set_on_frame_send_callback, nghttp2_session_callbacks_set_on_header_callback,
-    nghttp2_session_callbacks_set_on_invalid_frame_recv_callback,
+    nghttp2_session_callbacks, nghttp2_session_callbacks_new, nghttp2_session_callbacks_set_on_begin_frame_callback,
+    nghttp2_session_callbacks_set_on_begin_headers_callback, nghttp2_session_callbacks_set_on_data_chunk_recv_callback,
+    nghttp2_session_callbacks_set_on_frame_recv_callback, nghttp2_session_callbacks_set_on_frame_send_callback,
+    nghttp2_session_callbacks_set_on_header_callback, nghttp2_session_callbacks_set_on_invalid_frame_recv_callback,
     nghttp2_session_callbacks_set_on_invalid_header_callback, nghttp2_session_callbacks_set_on_stream_close_callback,
-    nghttp2_session_consume_connection, nghttp2_session_del, nghttp2_session_find_stream, nghttp2_session_get_last_proc_stream_id,
-    nghttp2_session_get_stream_user_data, nghttp2_session_mem_recv, nghttp2_session_mem_send, nghttp2_session_server_new2,
+    nghttp2_session_consume_connection, nghttp2_session_del, nghttp2_session_find_stream,
+    nghttp2_session_get_last_proc_stream_id, nghttp2_session_get_stream_user_data, nghttp2_session_server_new2,
     nghttp2_session_set_local_window_size, nghttp2_session_set_stream_user_data, nghttp2_session_terminate_session,
     nghttp2_session_want_read, nghttp2_session_want_write, nghttp2_settings_entry, nghttp2_submit_goaway,
     nghttp2_submit_rst_stream, nghttp2_submit_settings,
 )
-from amphorad.proxy.http2.state cimport (
-    BODY_CHUNKED_IN, CLOSED, END_SENT, R_DONE, REQUEST_ENDED, RESPONSE_BEGUN, Connection, Draft, Stream,
-)
+from amphorad.proxy.http2.state cimport BODY_CHUNKED_IN, CLOSED, END_SENT, REQUEST_ENDED, Connection, Draft, Stream
 from amphorad.proxy.http2.stream cimport (
     stream_attach, stream_closed, stream_may_be_left, stream_open, stream_receive_data, stream_wake,
 )
@@ -71,8 +69,6 @@ cdef enum:
     PREFACE_BYTES = 24
     READS = 4                   # of one connection before the others get their turn
     READ_BYTES = 32768
-    SEND_BYTES = 36000          # what is sent at once; what the socket does not take fits into a block
-    FRAME_BYTES = 16400         # longest frame that libnghttp2 hands out
     BUDGET = 2000
     BUDGET_PER_S = 100
     PRICE_RESET = 10
@@ -111,8 +107,8 @@ cdef void http2_begin(Session *session, const uint8_t *data, uint32_t length) no
         session_close(session)
         return
     connection.carrier = session
-    connection.budget = BUDGET
-    connection.budget_ms = connection.progress_ms = thread.now_ms
+    connection.budget.left = BUDGET
+    connection.budget.since_ms = connection.progress_ms = thread.now_ms
     order_open(&connection.order)
     session.multiplex = connection
     session.phase = MULTIPLEXED
@@ -193,7 +189,7 @@ cdef void end(Connection *connection, uint32_t error) noexcept nogil:
     cdef Thread *thread = session.client.thread
     nghttp2_session_terminate_session(connection.engine, error)
     if session.client.out == NULL and not session.client.flags & FAILED:
-        send_frames(connection)
+        frames_send(connection.engine, &session.client)
     release(connection)
     if session.client.flags & (FAILED | AT_EOF) or session.client.out != NULL or conn_finish(&session.client) != 0:
         session_close(session)
@@ -230,21 +226,13 @@ cdef int take(Connection *connection, const uint8_t *data, uint64_t length) noex
 
 cdef int feed(Connection *connection, const uint8_t *data, uint64_t length) noexcept nogil:
     """Hands bytes to libnghttp2. -1: the connection has ended for it."""
-    cdef ssize_t result = nghttp2_session_mem_recv(connection.engine, data, length)
+    cdef uint32_t error = frames_take(connection.engine, data, length)
     if connection.is_condemned:
-        end(connection, connection.verdict)
-        return -1
-    if result == NGHTTP2_ERR_FLOODED or result == NGHTTP2_ERR_TOO_MANY_CONTINUATIONS \
-            or result == NGHTTP2_ERR_TOO_MANY_SETTINGS:
-        end(connection, NGHTTP2_ENHANCE_YOUR_CALM)
-        return -1
-    if result == NGHTTP2_ERR_CALLBACK_FAILURE:
-        end(connection, NGHTTP2_INTERNAL_ERROR)
-        return -1
-    if result < 0:
-        end(connection, NGHTTP2_PROTOCOL_ERROR)
-        return -1
-    return 0
+        error = connection.verdict
+    if error == NGHTTP2_NO_ERROR:
+        return 0
+    end(connection, error)
+    return -1
 
 
 cdef void carrier_ready(Conn *conn) noexcept nogil:
@@ -279,36 +267,12 @@ cdef void flush(Connection *connection) noexcept nogil:
     if conn.out != NULL:
         flushed = conn_flush(conn) if conn.flags & WRITABLE else 0
     if flushed == 1:
-        flushed = send_frames(connection)
+        flushed = frames_send(connection.engine, &session.client)
     if flushed == BROKEN:
         http2_close(session)
     elif conn.out == NULL and not nghttp2_session_want_read(connection.engine) \
             and not nghttp2_session_want_write(connection.engine):
         end(connection, NGHTTP2_NO_ERROR)
-
-
-cdef int send_frames(Connection *connection) noexcept nogil:
-    """0, or BROKEN. Stops when the socket is full."""
-    cdef Conn *conn = &connection.carrier.client
-    cdef uint8_t *buffer = conn.thread.scratch + HEADROOM
-    cdef const uint8_t *frame = NULL
-    cdef ssize_t count = 1
-    cdef uint64_t used
-    while conn.out == NULL and count > 0:
-        used = 0
-        while used + FRAME_BYTES <= SEND_BYTES:
-            count = nghttp2_session_mem_send(connection.engine, &frame)
-            if count <= 0:
-                break
-            if used + <uint64_t>count > SCRATCH_BYTES:  # a header section of many frames comes in pieces of one frame
-                return BROKEN
-            memcpy(buffer + used, frame, count)
-            used += <uint64_t>count
-        if count < 0:
-            return BROKEN
-        if used and conn_write(conn, buffer, used, 0) == BROKEN:
-            return BROKEN
-    return 0
 
 
 cdef void carrier_timer(Conn *conn) noexcept nogil:
@@ -334,16 +298,9 @@ cdef void carrier_timer(Conn *conn) noexcept nogil:
 cdef int spend(Connection *connection, int32_t price) noexcept nogil:
     """NGHTTP2_ERR_CALLBACK_FAILURE when the client has gone too far."""
     cdef uint64_t now = connection.carrier.client.thread.now_ms
-    cdef uint64_t earned = (now - connection.budget_ms) * BUDGET_PER_S // 1000
-    if earned:
-        connection.budget_ms = now
-        connection.budget = BUDGET if earned > <uint64_t>BUDGET else connection.budget + <int32_t>earned
-    connection.budget -= price
-    if connection.budget > BUDGET:
-        connection.budget = BUDGET
-    if connection.budget > 0:
-        return 0
-    return condemn(connection, NGHTTP2_ENHANCE_YOUR_CALM)
+    if budget_spend(&connection.budget, now, price, BUDGET, BUDGET_PER_S):
+        return condemn(connection, NGHTTP2_ENHANCE_YOUR_CALM)
+    return 0
 
 
 cdef int condemn(Connection *connection, uint32_t verdict) noexcept nogil:
@@ -450,11 +407,11 @@ cdef int keep_trailers(Stream *stream) noexcept nogil:
         return spend(connection, PRICE_MALFORMED)
     if not stream.flags & BODY_CHUNKED_IN or draft.lines_used == 0 or stream.session == NULL:
         return 0
-    stream.request_trailers = block_take(connection.carrier.client.thread, draft.lines_used)
-    if stream.request_trailers == NULL:
+    stream.request.trailers = block_take(connection.carrier.client.thread, draft.lines_used)
+    if stream.request.trailers == NULL:
         return NGHTTP2_ERR_CALLBACK_FAILURE
-    memcpy(block_data(stream.request_trailers), &draft.lines[0], draft.lines_used)
-    stream.request_trailers.length = draft.lines_used
+    memcpy(block_data(stream.request.trailers), &draft.lines[0], draft.lines_used)
+    stream.request.trailers.length = draft.lines_used
     return 0
 
 

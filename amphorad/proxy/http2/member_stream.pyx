@@ -15,29 +15,25 @@ trunk has its turn.
 
 from libc.errno cimport EAGAIN, ECONNRESET
 from libc.stdint cimport int32_t, int64_t, uint32_t
-from libc.stdio cimport snprintf
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy
 
 from amphorad.proxy.engine.conn cimport conn_queue
-from amphorad.proxy.engine.memory cimport block_data, block_give, block_take
-from amphorad.proxy.engine.runtime cimport (
-    NEEDS_TRAILERS, PEER_CLOSED, READABLE, WRITABLE, Block, Thread,
-)
+from amphorad.proxy.engine.runtime cimport NEEDS_TRAILERS, PEER_CLOSED, READABLE, WRITABLE, Thread
+from amphorad.proxy.engine.system cimport set_errno
+from amphorad.proxy.http2.body cimport OUTBOUND_BYTES, inbound_chunk, inbound_clear, outbound_clear, outbound_give, outbound_put
 from amphorad.proxy.http2.chain cimport chain_clear, chain_put, chain_take
-from amphorad.proxy.http2.fields cimport lines_to_fields, set_field
+from amphorad.proxy.http2.fields cimport set_field
 from amphorad.proxy.http2.nghttp2 cimport (
-    NGHTTP2_CANCEL, NGHTTP2_DATA_FLAG_EOF, NGHTTP2_DATA_FLAG_NO_END_STREAM, NGHTTP2_ERR_DEFERRED,
-    NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE, NGHTTP2_FLAG_NONE, NGHTTP2_INTERNAL_ERROR,
-    nghttp2_data_provider, nghttp2_data_source, nghttp2_nv,
-    nghttp2_session_consume, nghttp2_session_consume_connection, nghttp2_session_get_stream_user_data,
-    nghttp2_session_resume_data, nghttp2_session_set_stream_user_data, nghttp2_submit_request, nghttp2_submit_rst_stream,
-    nghttp2_submit_trailer,
+    NGHTTP2_CANCEL, NGHTTP2_DATA_FLAG_EOF, NGHTTP2_ERR_DEFERRED, NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE, NGHTTP2_FLAG_NONE,
+    NGHTTP2_INTERNAL_ERROR, nghttp2_data_provider, nghttp2_data_source, nghttp2_nv, nghttp2_session_consume,
+    nghttp2_session_consume_connection, nghttp2_session_get_stream_user_data, nghttp2_session_resume_data,
+    nghttp2_session_set_stream_user_data, nghttp2_submit_request, nghttp2_submit_rst_stream,
 )
-from amphorad.proxy.http2.reader cimport reader_begin, reader_framing, reader_payload, reader_took
+from amphorad.proxy.http2.reader cimport reader_begin
 from amphorad.proxy.http2.state cimport (
-    ALL_DELIVERED, BEGUN, BODY_CHUNKED_OUT, FATE_LOST, FATE_NONE, FATE_REFUSED, FATE_RESET, HEAD_RECEIVED, OVER, PAYLOAD_DEFERRED, R_DONE,
-    R_HEAD, R_TRAILERS, REQUEST_SENT, RESPONSE_ENDED, TO_HEAD,
+    ALL_DELIVERED, BEGUN, BODY_CHUNKED_OUT, FATE_LOST, FATE_NONE, FATE_REFUSED, FATE_RESET, HEAD_RECEIVED, OVER,
+    PAYLOAD_DEFERRED, R_HEAD, REQUEST_SENT, RESPONSE_ENDED, TO_HEAD,
 )
 from amphorad.proxy.http2.trunk cimport trunk_leave, trunk_unlist
 from amphorad.proxy.wire.http1 cimport (
@@ -45,19 +41,8 @@ from amphorad.proxy.wire.http1 cimport (
     UPGRADE, Field, Head, parse_request,
 )
 
-cdef extern from *:
-    """
-    #include <errno.h>
-    static void amphorad_set_errno(int value) { errno = value; }
-    """
-    void set_errno "amphorad_set_errno"(int value) nogil
-
 cdef enum:
-    OUTBOUND_BYTES = 65536
     HEADS_BYTES = 65536         # of responses that the session has not read
-    CHUNK_FRAME = 24            # a size line and what ends a chunk
-    TRAILERS_ROOM = 8704
-    LEAST_READ = 64             # a shorter read is a probe, which a chunk does not fit into
     PSEUDO_FIELDS = 4
     SILENCE_MS = 1000           # a client that gives up sooner says nothing about the member
 
@@ -84,14 +69,11 @@ cdef void clear(MemberStream *stream) noexcept nogil:
     """Gives back what the exchange holds, and lets go of its stream."""
     cdef Thread *thread = stream.member_conn.conn.thread
     cdef Trunk *trunk = stream.trunk
-    cdef uint64_t unread = stream.inbound.length
+    cdef uint64_t unread = stream.response.payload.length
     cdef int is_done = stream.flags & REQUEST_SENT and stream.flags & (ALL_DELIVERED | RESPONSE_ENDED)
     chain_clear(thread, &stream.heads)
-    chain_clear(thread, &stream.inbound)
-    chain_clear(thread, &stream.outbound)
-    block_give(thread, stream.request_trailers)
-    block_give(thread, stream.response_trailers)
-    stream.request_trailers = stream.response_trailers = NULL
+    inbound_clear(thread, &stream.response)
+    outbound_clear(thread, &stream.request)
     if trunk == NULL or stream.id == 0:
         return
     if unread:
@@ -111,7 +93,7 @@ cdef int member_stream_renew(MemberConn *member_conn) noexcept nogil:
     clear(stream)
     stream.id = 0
     stream.fate = FATE_NONE
-    stream.reader.state = R_HEAD
+    stream.request.reader.state = R_HEAD
     if stream.trunk == NULL or not stream.trunk.is_kept:
         return 0
     stream.flags = 0
@@ -152,31 +134,18 @@ cdef ssize_t transmit(Conn *conn, const void *buffer, size_t length, int more) n
     cdef MemberStream *stream = <MemberStream *>conn.transport_state
     cdef const uint8_t *data = <const uint8_t *>buffer
     cdef uint64_t used = 0
-    cdef uint64_t count
-    cdef uint64_t room
+    cdef int64_t taken
     if stream.flags & OVER:
         set_errno(ECONNRESET)
         return -1
-    while used < length:
-        if stream.reader.state == R_HEAD:
-            if take_head(stream, conn, data + used, length - used, &count) != 0:
-                return broken(stream)
-        elif stream.reader.state == R_DONE:
-            return broken(stream)  # nothing may follow
-        else:
-            count = reader_payload(&stream.reader, length - used)
-            if count:
-                room = OUTBOUND_BYTES - stream.outbound.length if stream.outbound.length < OUTBOUND_BYTES else 0
-                if room == 0:
-                    break
-                if count > room:
-                    count = room
-                if chain_put(conn.thread, &stream.outbound, data + used, count) != 0:
-                    return broken(stream)
-                reader_took(&stream.reader, count)
-            elif take_framing(stream, conn.thread, data + used, length - used, &count) != 0:
-                return broken(stream)
-        used += count
+    if stream.request.reader.state == R_HEAD:
+        if take_head(stream, conn, data, length, &used) != 0:
+            return broken(stream)
+    if used < length:
+        taken = outbound_put(conn.thread, &stream.request, data + used, length - used)
+        if taken < 0:
+            return broken(stream)
+        used += <uint64_t>taken
     if stream.flags & PAYLOAD_DEFERRED:
         stream.flags &= ~<unsigned int>PAYLOAD_DEFERRED
         nghttp2_session_resume_data(stream.trunk.engine, stream.id)
@@ -193,19 +162,6 @@ cdef ssize_t broken(MemberStream *stream) noexcept nogil:
     member_stream_end(stream, FATE_RESET)
     set_errno(ECONNRESET)
     return -1
-
-
-cdef int take_framing(MemberStream *stream, Thread *thread, const uint8_t *data, uint64_t length,
-                      uint64_t *used) noexcept nogil:
-    cdef Block *trailers = stream.request_trailers
-    cdef uint32_t none = 0
-    if stream.reader.state == R_TRAILERS and trailers == NULL and data[0] != 13 and stream.reader.line_length == 0:
-        trailers = stream.request_trailers = block_take(thread, TRAILERS_ROOM)
-        if trailers == NULL:
-            return -1
-    if trailers == NULL:
-        return reader_framing(&stream.reader, data, length, used, NULL, &none, 0)
-    return reader_framing(&stream.reader, data, length, used, block_data(trailers), &trailers.length, TRAILERS_ROOM)
 
 
 cdef int take_head(MemberStream *stream, Conn *conn, const uint8_t *data, uint64_t length, uint64_t *used) noexcept nogil:
@@ -261,7 +217,7 @@ cdef int take_head(MemberStream *stream, Conn *conn, const uint8_t *data, uint64
     stream.asked_ms = conn.thread.now_ms
     trunk.open += 1
     trunk.uses += 1
-    reader_begin(&stream.reader, head.body, head.content_length)
+    reader_begin(&stream.request.reader, head.body, head.content_length)
     if head.body == NO_BODY:
         stream.flags |= REQUEST_SENT
     return 0
@@ -272,36 +228,19 @@ cdef ssize_t give_payload(nghttp2_session *engine, int32_t stream_id, uint8_t *o
     """libnghttp2 has room for that much payload."""
     cdef MemberStream *stream = <MemberStream *>nghttp2_session_get_stream_user_data(engine, stream_id)
     cdef Conn *conn
-    cdef uint64_t count
+    cdef ssize_t count
     if stream == NULL:
         return NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE
     conn = &stream.member_conn.conn
-    count = chain_take(conn.thread, &stream.outbound, out, length)
-    if count and not conn.flags & WRITABLE and stream.outbound.length <= OUTBOUND_BYTES // 2:
+    count = outbound_give(conn.thread, &stream.request, engine, stream_id, out, length, flags)
+    if count > 0 and not conn.flags & WRITABLE and stream.request.payload.length <= OUTBOUND_BYTES // 2:
         conn.flags |= WRITABLE
         conn_queue(conn)
-    if stream.outbound.length == 0:
-        if stream.reader.state == R_DONE:
-            flags[0] |= NGHTTP2_DATA_FLAG_EOF
-            stream.flags |= REQUEST_SENT
-            if stream.request_trailers != NULL and stream.request_trailers.length:
-                if submit_trailers(stream) != 0:
-                    return NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE
-                flags[0] |= NGHTTP2_DATA_FLAG_NO_END_STREAM
-        elif count == 0:
-            stream.flags |= PAYLOAD_DEFERRED
-            return NGHTTP2_ERR_DEFERRED
-    return <ssize_t>count
-
-
-cdef int submit_trailers(MemberStream *stream) noexcept nogil:
-    cdef nghttp2_nv[MAX_FIELDS] fields
-    cdef int64_t count = lines_to_fields(
-        block_data(stream.request_trailers), stream.request_trailers.length, fields, MAX_FIELDS
-    )
-    if count < 0:
-        return -1
-    return nghttp2_submit_trailer(stream.trunk.engine, stream.id, fields, <size_t>count)
+    if flags[0] & NGHTTP2_DATA_FLAG_EOF:
+        stream.flags |= REQUEST_SENT
+    elif count == NGHTTP2_ERR_DEFERRED:
+        stream.flags |= PAYLOAD_DEFERRED
+    return count
 
 
 # --- the response's way ---
@@ -322,7 +261,7 @@ cdef int member_stream_head(MemberStream *stream, uint8_t *head, uint64_t length
 
 cdef int member_stream_data(MemberStream *stream, const uint8_t *data, uint64_t length) noexcept nogil:
     """Payload has come; the window bounds how much of it waits. -1 when memory ran out."""
-    if chain_put(stream.member_conn.conn.thread, &stream.inbound, data, length) != 0:
+    if chain_put(stream.member_conn.conn.thread, &stream.response.payload, data, length) != 0:
         return -1
     member_stream_wake(stream)
     return 0
@@ -339,13 +278,13 @@ cdef ssize_t receive(Conn *conn, void *buffer, size_t length) noexcept nogil:
             total += read_chunk(stream, out + total, length - total)
         else:
             total += read_known(stream, out + total, length - total)
-    if not stream.flags & (ALL_DELIVERED | RESPONSE_ENDED | OVER) and stream.inbound.length == 0:
+    if not stream.flags & (ALL_DELIVERED | RESPONSE_ENDED | OVER) and stream.response.payload.length == 0:
         conn.flags &= ~<unsigned int>READABLE
     if total:
         return <ssize_t>total
     if stream.flags & ALL_DELIVERED:
         return 0
-    set_errno(ECONNRESET if stream.flags & OVER and stream.inbound.length == 0 else EAGAIN)
+    set_errno(ECONNRESET if stream.flags & OVER and stream.response.payload.length == 0 else EAGAIN)
     return -1
 
 
@@ -362,41 +301,25 @@ cdef void give_back(MemberStream *stream, uint64_t count) noexcept nogil:
 
 cdef uint64_t read_known(MemberStream *stream, uint8_t *out, uint64_t room) noexcept nogil:
     """Body bytes; libnghttp2 has seen to it that there are as many as announced, and none where there is no content."""
-    cdef uint64_t count = chain_take(stream.member_conn.conn.thread, &stream.inbound, out, room)
+    cdef uint64_t count = chain_take(stream.member_conn.conn.thread, &stream.response.payload, out, room)
     if count:
         give_back(stream, count)
-    if stream.flags & RESPONSE_ENDED and stream.inbound.length == 0:
+    if stream.flags & RESPONSE_ENDED and stream.response.payload.length == 0:
         stream.flags |= ALL_DELIVERED
     return count
 
 
 cdef uint64_t read_chunk(MemberStream *stream, uint8_t *out, uint64_t room) noexcept nogil:
-    """One chunk of what there is, or the last one with the trailers."""
-    cdef Thread *thread = stream.member_conn.conn.thread
-    cdef Block *trailers = stream.response_trailers
-    cdef uint64_t count = stream.inbound.length
-    cdef uint64_t used = 0
-    if room < LEAST_READ:
-        return 0
-    if count:
-        if count > room - CHUNK_FRAME:
-            count = room - CHUNK_FRAME
-        used = <uint64_t>snprintf(<char *>out, CHUNK_FRAME, b"%llx\r\n", <unsigned long long>count)
-        count = chain_take(thread, &stream.inbound, out + used, count)
-        memcpy(out + used + count, b"\r\n", 2)
-        used += count + 2
-        give_back(stream, count)
-    if stream.inbound.length or not stream.flags & RESPONSE_ENDED:
-        return used
-    count = trailers.length if trailers != NULL else 0
-    if room - used < count + 5:
-        return used
-    memcpy(out + used, b"0\r\n", 3)
-    if count:
-        memcpy(out + used + 3, block_data(trailers), count)
-    memcpy(out + used + 3 + count, b"\r\n", 2)
-    stream.flags |= ALL_DELIVERED
-    return used + count + 5
+    cdef uint64_t waiting = stream.response.payload.length
+    cdef int is_last = 0
+    cdef uint64_t used = inbound_chunk(
+        stream.member_conn.conn.thread, &stream.response, stream.flags & RESPONSE_ENDED, out, room, &is_last
+    )
+    if stream.response.payload.length != waiting:
+        give_back(stream, waiting - stream.response.payload.length)
+    if is_last:
+        stream.flags |= ALL_DELIVERED
+    return used
 
 
 cdef int finish(Conn *conn) noexcept nogil:

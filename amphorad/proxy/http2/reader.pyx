@@ -1,5 +1,5 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
-"""Payload and trailers out of the body of an HTTP/1.1 response.
+"""Payload and trailers out of the body of an HTTP/1.1 message.
 
 The bytes have passed the engine's strict reader of chunks before (`wire.http1.feed_chunks`), which is also where limits are
 kept; this one only has to find again what that one has accepted, and stops at anything else.
@@ -17,7 +17,7 @@ from amphorad.proxy.wire.http1 cimport BODY_CHUNKED, BODY_LENGTH, BODY_UNTIL_CLO
 UNTIL_END = <int64_t>1 << 62
 
 
-cdef void reader_begin(ResponseReader *reader, int body, int64_t length) noexcept nogil:
+cdef void reader_begin(BodyReader *reader, int body, int64_t length) noexcept nogil:
     """After the head: `body` is its BodyKind, `length` what BODY_LENGTH announces."""
     reader.size = 0
     reader.line_length = 0
@@ -33,14 +33,14 @@ cdef void reader_begin(ResponseReader *reader, int body, int64_t length) noexcep
         reader.state = R_DONE
 
 
-cdef uint64_t reader_payload(const ResponseReader *reader, uint64_t length) noexcept nogil:
+cdef uint64_t reader_payload(const BodyReader *reader, uint64_t length) noexcept nogil:
     """How many of the next `length` bytes are payload: 0 when something else comes first."""
     if reader.state != R_BODY and reader.state != R_CHUNK_DATA:
         return 0
     return length if <int64_t>length < reader.left else <uint64_t>reader.left
 
 
-cdef void reader_took(ResponseReader *reader, uint64_t count) noexcept nogil:
+cdef void reader_took(BodyReader *reader, uint64_t count) noexcept nogil:
     """That much payload was taken."""
     if reader.left == UNTIL_END:
         return
@@ -50,7 +50,7 @@ cdef void reader_took(ResponseReader *reader, uint64_t count) noexcept nogil:
 
 
 cdef int reader_framing(
-    ResponseReader *reader, const uint8_t *data, uint64_t length, uint64_t *used, uint8_t *trailers, uint32_t *trailers_length,
+    BodyReader *reader, const uint8_t *data, uint64_t length, uint64_t *used, uint8_t *trailers, uint32_t *trailers_length,
     uint32_t room
 ) noexcept nogil:
     """Takes what is not payload, up to payload, the end or the end of `data`; `used` says how much. -1: malformed.
@@ -104,7 +104,7 @@ cdef int reader_framing(
     return 0
 
 
-cdef void begin_chunk(ResponseReader *reader) noexcept nogil:
+cdef void begin_chunk(BodyReader *reader) noexcept nogil:
     if reader.size == 0:
         reader.state = R_TRAILERS
         reader.line_length = 0
@@ -114,7 +114,7 @@ cdef void begin_chunk(ResponseReader *reader) noexcept nogil:
 
 
 def chunked_body(pieces):
-    cdef ResponseReader reader
+    cdef BodyReader reader
     cdef uint8_t[8704] trailers
     cdef uint32_t trailers_length = 0
     cdef uint64_t used

@@ -15,7 +15,7 @@ from amphorad.proxy.engine.runtime cimport Block, Conn, Member, MemberConn, Sess
 from amphorad.proxy.http2.frame_order cimport FrameOrder
 from amphorad.proxy.http2.nghttp2 cimport nghttp2_session
 
-cdef enum:                      # ResponseReader.state
+cdef enum:                      # BodyReader.state
     R_HEAD = 0
     R_BODY                      # `left` bytes, or up to the end when that is UNTIL_END
     R_CHUNK_SIZE
@@ -29,12 +29,10 @@ cdef enum:                      # Stream.flags
     REQUEST_ENDED = 1           # END_STREAM was received
     BODY_CHUNKED_IN = 2         # the session reads the body in chunks, because its length was not announced
     END_DELIVERED = 4           # the session has read the whole request
-    RESPONSE_BEGUN = 8          # the final header section is with libnghttp2
-    END_SENT = 16
-    DEFERRED = 32               # libnghttp2 waits for `nghttp2_session_resume_data`
-    CLOSED = 64                 # libnghttp2 has forgotten it
-    RESET = 128                 # it ended before its response
-    TRAILERS_SENT = 256
+    END_SENT = 8
+    DEFERRED = 16               # libnghttp2 waits for `nghttp2_session_resume_data`
+    CLOSED = 32                 # libnghttp2 has forgotten it
+    RESET = 64                  # it ended before its response
 
 cdef enum:                      # MemberStream.flags
     BODY_CHUNKED_OUT = 1        # the session reads the body in chunks, because its length was not announced
@@ -59,11 +57,24 @@ cdef struct Chain:              # bytes in blocks, first in, first out
     Block *last
     uint64_t length
 
-cdef struct ResponseReader:
+cdef struct BodyReader:
     int64_t left
     uint64_t size               # of the chunk whose size line is being read
     uint32_t line_length        # of the present trailer line
     uint8_t state
+
+cdef struct Inbound:            # the body of a message that came in frames
+    Chain payload
+    Block *trailers             # lines
+
+cdef struct Outbound:           # the body of a message that leaves in frames
+    BodyReader reader
+    Chain payload
+    Block *trailers             # lines
+
+cdef struct Budget:             # what the other side may still cost before it has gone too far
+    int32_t left
+    uint64_t since_ms
 
 cdef struct Draft:              # one header section while it is received; it lives in a Block
     uint32_t method_length
@@ -101,12 +112,9 @@ cdef struct Stream:
     Stream *previous
     int32_t id
     uint16_t flags
-    ResponseReader reader
     Block *head                 # of the request, as HTTP/1.1; what is left of it to read
-    Block *request_trailers     # lines
-    Block *response_trailers    # lines
-    Chain inbound               # payload of the request
-    Chain outbound              # payload of the response
+    Inbound request
+    Outbound response
     int64_t request_left        # of an announced length
     uint64_t progress_ms
 
@@ -118,8 +126,7 @@ cdef struct Connection:
     Block *draft                # while a header section is received
     uint32_t stream_count
     uint32_t spare_count
-    int32_t budget              # what the client may still cost before it has gone too far
-    uint64_t budget_ms
+    Budget budget
     uint64_t progress_ms        # a stream began or ended
     uint8_t is_draining         # GOAWAY was sent
     uint8_t is_condemned        # it has gone too far, and ends with `verdict`
@@ -135,12 +142,9 @@ cdef struct MemberStream:
     uint16_t flags
     uint8_t fate
     uint64_t asked_ms
-    ResponseReader reader       # of the request's bytes
     Chain heads                 # of responses, as HTTP/1.1
-    Chain inbound               # payload of the response
-    Chain outbound              # payload of the request
-    Block *request_trailers     # lines
-    Block *response_trailers    # lines
+    Inbound response
+    Outbound request
 
 cdef struct Trunk:
     Conn conn                   # first: a Conn pointer is a Trunk pointer
@@ -153,8 +157,7 @@ cdef struct Trunk:
     uint32_t open               # streams of libnghttp2's, also those that nobody waits for any more
     uint32_t uses
     uint64_t heard_ms           # when bytes came last
-    int32_t budget              # what the member may still cost before it has gone too far
-    uint64_t budget_ms
+    Budget budget
     uint8_t has_settings        # the member's, which say how many streams it takes
     uint8_t is_listed           # it may get further streams
     uint8_t is_kept             # it serves one client, whose requests come one after the other

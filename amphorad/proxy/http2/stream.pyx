@@ -11,44 +11,32 @@ for the payload when the carrier has its turn.
 
 from libc.errno cimport EAGAIN, ECONNRESET
 from libc.stdint cimport int64_t
-from libc.stdio cimport snprintf
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memset
 
 from amphorad.proxy.engine.conn cimport conn_queue
-from amphorad.proxy.engine.memory cimport block_data, block_give, block_take
+from amphorad.proxy.engine.memory cimport block_data, block_give
 from amphorad.proxy.engine.runtime cimport FAILED, READABLE, WRITABLE, Block, Conn, Thread, Transport
+from amphorad.proxy.engine.system cimport set_errno
+from amphorad.proxy.http2.body cimport OUTBOUND_BYTES, inbound_chunk, inbound_clear, outbound_clear, outbound_give, outbound_put
 from amphorad.proxy.http2.chain cimport chain_clear, chain_put, chain_take
-from amphorad.proxy.http2.fields cimport lines_to_fields, set_field
+from amphorad.proxy.http2.fields cimport set_field
 from amphorad.proxy.http2.nghttp2 cimport (
-    NGHTTP2_DATA_FLAG_EOF, NGHTTP2_DATA_FLAG_NO_END_STREAM, NGHTTP2_ERR_CALLBACK_FAILURE, NGHTTP2_ERR_DEFERRED,
-    NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE, NGHTTP2_FLAG_NONE, NGHTTP2_INTERNAL_ERROR, NGHTTP2_NO_ERROR, nghttp2_data_provider,
-    nghttp2_nv, nghttp2_session_consume, nghttp2_session_consume_connection, nghttp2_session_resume_data,
-    nghttp2_submit_headers, nghttp2_submit_response, nghttp2_submit_rst_stream, nghttp2_submit_trailer,
+    NGHTTP2_ERR_DEFERRED, NGHTTP2_FLAG_NONE, NGHTTP2_INTERNAL_ERROR, NGHTTP2_NO_ERROR, nghttp2_data_provider, nghttp2_nv,
+    nghttp2_session_consume, nghttp2_session_consume_connection, nghttp2_session_resume_data, nghttp2_submit_headers,
+    nghttp2_submit_response, nghttp2_submit_rst_stream,
 )
-from amphorad.proxy.http2.reader cimport UNTIL_END, reader_begin, reader_framing, reader_payload, reader_took
+from amphorad.proxy.http2.reader cimport UNTIL_END, reader_begin
 from amphorad.proxy.http2.state cimport (
-    BODY_CHUNKED_IN, CLOSED, DEFERRED, END_DELIVERED, END_SENT, R_BODY, R_DONE, R_HEAD, R_TRAILERS, REQUEST_ENDED, RESET,
-    RESPONSE_BEGUN, TRAILERS_SENT,
+    BODY_CHUNKED_IN, CLOSED, DEFERRED, END_DELIVERED, END_SENT, R_BODY, R_DONE, R_HEAD, REQUEST_ENDED, RESET,
 )
 from amphorad.proxy.wire.http1 cimport (
-    COMPLETE, CONNECTION, HEAD_LIMIT, KEEP_ALIVE, MAX_FIELDS, NO_BODY, PROXY_CONNECTION, TRANSFER_ENCODING, UPGRADE, Field, Head,
-    parse_response,
+    COMPLETE, CONNECTION, HEAD_LIMIT, KEEP_ALIVE, MAX_FIELDS, NO_BODY, PROXY_CONNECTION, TRANSFER_ENCODING, UPGRADE, Field,
+    Head, parse_response,
 )
 
-cdef extern from *:
-    """
-    #include <errno.h>
-    static void amphorad_set_errno(int value) { errno = value; }
-    """
-    void set_errno "amphorad_set_errno"(int value) nogil
-
 cdef enum:
-    OUTBOUND_BYTES = 65536
-    CHUNK_FRAME = 24            # a size line and what ends a chunk
     SPARE_STREAMS = 16
-    TRAILERS_ROOM = 8704
-    LEAST_READ = 64             # a shorter read is a probe, which a chunk does not fit into
 
 
 cdef Transport STREAM
@@ -79,11 +67,9 @@ cdef Stream *stream_open(Connection *connection, int32_t stream_id) noexcept nog
 cdef void stream_free(Stream *stream) noexcept nogil:
     cdef Connection *connection = stream.connection
     cdef Thread *thread = connection.carrier.client.thread
-    chain_clear(thread, &stream.inbound)
-    chain_clear(thread, &stream.outbound)
+    inbound_clear(thread, &stream.request)
+    outbound_clear(thread, &stream.response)
     block_give(thread, stream.head)
-    block_give(thread, stream.request_trailers)
-    block_give(thread, stream.response_trailers)
     if stream.previous != NULL:
         stream.previous.next = stream.next
     else:
@@ -120,7 +106,7 @@ cdef void stream_closed(Stream *stream) noexcept nogil:
     if stream.session == NULL:
         stream_free(stream)
         return
-    if stream.reader.state != R_DONE or not stream.flags & END_SENT:
+    if stream.response.reader.state != R_DONE or not stream.flags & END_SENT:
         stream.flags |= RESET
         stream.session.client.flags |= FAILED | READABLE | WRITABLE
         conn_queue(&stream.session.client)
@@ -133,7 +119,7 @@ cdef int stream_receive_data(Stream *stream, const uint8_t *data, uint64_t lengt
     if stream.session == NULL:
         nghttp2_session_consume(connection.engine, stream.id, length)  # nobody wants it any more
         return 0
-    if chain_put(connection.carrier.client.thread, &stream.inbound, data, length) != 0:
+    if chain_put(connection.carrier.client.thread, &stream.request.payload, data, length) != 0:
         return -1
     stream_wake(stream)
     return 0
@@ -174,7 +160,7 @@ cdef ssize_t stream_receive(Conn *conn, void *buffer, size_t length) noexcept no
         else:
             count = read_known(stream, out + total, length - total)
         total += count
-    if not stream.flags & END_DELIVERED and stream.inbound.length == 0 and not stream.flags & REQUEST_ENDED:
+    if not stream.flags & END_DELIVERED and stream.request.payload.length == 0 and not stream.flags & REQUEST_ENDED:
         conn.flags &= ~<unsigned int>READABLE
     if total:
         return <ssize_t>total
@@ -195,7 +181,7 @@ cdef void give_back(Stream *stream, uint64_t count) noexcept nogil:
 
 cdef uint64_t read_known(Stream *stream, uint8_t *out, uint64_t room) noexcept nogil:
     """Body bytes; libnghttp2 has seen to it that there are no more than announced."""
-    cdef uint64_t count = chain_take(stream.connection.carrier.client.thread, &stream.inbound, out, room)
+    cdef uint64_t count = chain_take(stream.connection.carrier.client.thread, &stream.request.payload, out, room)
     if count:
         stream.request_left -= <int64_t>count
         give_back(stream, count)
@@ -205,32 +191,16 @@ cdef uint64_t read_known(Stream *stream, uint8_t *out, uint64_t room) noexcept n
 
 
 cdef uint64_t read_chunk(Stream *stream, uint8_t *out, uint64_t room) noexcept nogil:
-    """One chunk of what there is, or the last one with the trailers."""
-    cdef Thread *thread = stream.connection.carrier.client.thread
-    cdef Block *trailers = stream.request_trailers
-    cdef uint64_t count = stream.inbound.length
-    cdef uint64_t used = 0
-    if room < LEAST_READ:
-        return 0
-    if count:
-        if count > room - CHUNK_FRAME:
-            count = room - CHUNK_FRAME
-        used = <uint64_t>snprintf(<char *>out, CHUNK_FRAME, b"%llx\r\n", <unsigned long long>count)
-        count = chain_take(thread, &stream.inbound, out + used, count)
-        memcpy(out + used + count, b"\r\n", 2)
-        used += count + 2
-        give_back(stream, count)
-    if stream.inbound.length or not stream.flags & REQUEST_ENDED:
-        return used
-    count = trailers.length if trailers != NULL else 0
-    if room - used < count + 5:
-        return used
-    memcpy(out + used, b"0\r\n", 3)
-    if count:
-        memcpy(out + used + 3, block_data(trailers), count)
-    memcpy(out + used + 3 + count, b"\r\n", 2)
-    stream.flags |= END_DELIVERED
-    return used + count + 5
+    cdef uint64_t waiting = stream.request.payload.length
+    cdef int is_last = 0
+    cdef uint64_t used = inbound_chunk(
+        stream.connection.carrier.client.thread, &stream.request, stream.flags & REQUEST_ENDED, out, room, &is_last
+    )
+    if stream.request.payload.length != waiting:
+        give_back(stream, waiting - stream.request.payload.length)
+    if is_last:
+        stream.flags |= END_DELIVERED
+    return used
 
 
 # --- the response's way ---
@@ -241,30 +211,19 @@ cdef ssize_t stream_transmit(Conn *conn, const void *buffer, size_t length, int 
     cdef const uint8_t *data = <const uint8_t *>buffer
     cdef uint64_t used = 0
     cdef uint64_t count
-    cdef uint64_t room
+    cdef int64_t taken
     if stream.flags & (RESET | CLOSED):
         set_errno(ECONNRESET)
         return -1
-    while used < length:
-        if stream.reader.state == R_HEAD:
-            if take_head(stream, conn, data + used, length - used, &count) != 0:
-                return broken(stream)
-        elif stream.reader.state == R_DONE:
-            return broken(stream)  # nothing may follow
-        else:
-            count = reader_payload(&stream.reader, length - used)
-            if count:
-                room = OUTBOUND_BYTES - stream.outbound.length if stream.outbound.length < OUTBOUND_BYTES else 0
-                if room == 0:
-                    break
-                if count > room:
-                    count = room
-                if chain_put(conn.thread, &stream.outbound, data + used, count) != 0:
-                    return broken(stream)
-                reader_took(&stream.reader, count)
-            elif take_framing(stream, conn.thread, data + used, length - used, &count) != 0:
-                return broken(stream)
+    while used < length and stream.response.reader.state == R_HEAD:
+        if take_head(stream, conn, data + used, length - used, &count) != 0:
+            return broken(stream)
         used += count
+    if used < length:
+        taken = outbound_put(conn.thread, &stream.response, data + used, length - used)
+        if taken < 0:
+            return broken(stream)
+        used += <uint64_t>taken
     resume(stream)
     return <ssize_t>used
 
@@ -280,20 +239,6 @@ cdef void resume(Stream *stream) noexcept nogil:
         stream.flags &= ~<unsigned int>DEFERRED
         nghttp2_session_resume_data(stream.connection.engine, stream.id)
     conn_queue(&stream.connection.carrier.client)
-
-
-cdef int take_framing(Stream *stream, Thread *thread, const uint8_t *data, uint64_t length, uint64_t *used) noexcept nogil:
-    cdef Block *trailers = stream.response_trailers
-    cdef uint32_t room = 0
-    cdef uint32_t none = 0
-    if stream.reader.state == R_TRAILERS and trailers == NULL and data[0] != 13 and stream.reader.line_length == 0:
-        trailers = stream.response_trailers = block_take(thread, TRAILERS_ROOM)
-        if trailers == NULL:
-            return -1
-    if trailers == NULL:
-        return reader_framing(&stream.reader, data, length, used, NULL, &none, 0)
-    room = TRAILERS_ROOM
-    return reader_framing(&stream.reader, data, length, used, block_data(trailers), &trailers.length, room)
 
 
 cdef int take_head(Stream *stream, Conn *conn, const uint8_t *data, uint64_t length, uint64_t *used) noexcept nogil:
@@ -324,8 +269,7 @@ cdef int take_head(Stream *stream, Conn *conn, const uint8_t *data, uint64_t len
         return nghttp2_submit_headers(
             stream.connection.engine, NGHTTP2_FLAG_NONE, stream.id, NULL, fields, count, NULL
         )
-    reader_begin(&stream.reader, head.body, head.content_length)
-    stream.flags |= RESPONSE_BEGUN
+    reader_begin(&stream.response.reader, head.body, head.content_length)
     if head.body == NO_BODY:
         return nghttp2_submit_response(stream.connection.engine, stream.id, fields, count, NULL)
     provider.source.ptr = stream
@@ -338,34 +282,17 @@ cdef ssize_t give_payload(nghttp2_session *engine, int32_t stream_id, uint8_t *o
     """libnghttp2 has room for that much payload."""
     cdef Stream *stream = <Stream *>source.ptr
     cdef Thread *thread = stream.connection.carrier.client.thread
-    cdef uint64_t count = chain_take(thread, &stream.outbound, out, length)
     cdef Session *session = stream.session
-    if count:
+    cdef ssize_t count = outbound_give(thread, &stream.response, engine, stream_id, out, length, flags)
+    if count > 0:
         stream.progress_ms = thread.now_ms
-        if session != NULL and not session.client.flags & WRITABLE and stream.outbound.length <= OUTBOUND_BYTES // 2:
+        if (session != NULL and not session.client.flags & WRITABLE
+                and stream.response.payload.length <= OUTBOUND_BYTES // 2):
             session.client.flags |= WRITABLE
             conn_queue(&session.client)
-    if stream.outbound.length == 0:
-        if stream.reader.state == R_DONE:
-            flags[0] |= NGHTTP2_DATA_FLAG_EOF
-            if stream.response_trailers != NULL and stream.response_trailers.length:
-                if submit_trailers(stream) != 0:
-                    return NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE
-                flags[0] |= NGHTTP2_DATA_FLAG_NO_END_STREAM
-        elif count == 0:
-            stream.flags |= DEFERRED
-            return NGHTTP2_ERR_DEFERRED
-    return <ssize_t>count
-
-
-cdef int submit_trailers(Stream *stream) noexcept nogil:
-    cdef nghttp2_nv[MAX_FIELDS] fields
-    cdef int64_t count = lines_to_fields(
-        block_data(stream.response_trailers), stream.response_trailers.length, fields, MAX_FIELDS
-    )
-    if count < 0:
-        return -1
-    return nghttp2_submit_trailer(stream.connection.engine, stream.id, fields, <size_t>count)
+    elif count == NGHTTP2_ERR_DEFERRED:
+        stream.flags |= DEFERRED
+    return count
 
 
 cdef int stream_finish(Conn *conn) noexcept nogil:
@@ -377,23 +304,23 @@ cdef void stream_release(Conn *conn) noexcept nogil:
     """The session is over; what is left of its response is sent all the same."""
     cdef Stream *stream = <Stream *>conn.transport_state
     cdef Connection *connection = stream.connection
-    cdef uint64_t unread = stream.inbound.length
+    cdef uint64_t unread = stream.request.payload.length
     conn.transport = NULL
     conn.transport_state = NULL
     stream.session = NULL
     stream.progress_ms = conn.thread.now_ms  # from here on the client alone can hold it up
     if unread:
-        chain_clear(conn.thread, &stream.inbound)
+        chain_clear(conn.thread, &stream.request.payload)
         give_back(stream, unread)
     if stream.flags & CLOSED:
         stream_free(stream)
     else:
-        if stream.reader.state == R_BODY and stream.reader.left == UNTIL_END and not (
+        if stream.response.reader.state == R_BODY and stream.response.reader.left == UNTIL_END and not (
             conn.flags & FAILED or conn.out != NULL
         ):
-            stream.reader.state = R_DONE
+            stream.response.reader.state = R_DONE
             resume(stream)
-        elif stream.reader.state != R_DONE or conn.out != NULL:
+        elif stream.response.reader.state != R_DONE or conn.out != NULL:
             nghttp2_submit_rst_stream(connection.engine, NGHTTP2_FLAG_NONE, stream.id, NGHTTP2_INTERNAL_ERROR)
         else:
             stream_may_be_left(stream)

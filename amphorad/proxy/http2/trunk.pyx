@@ -23,23 +23,19 @@ from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy
 
 from amphorad.proxy.engine.board cimport C_REUSES
-from amphorad.proxy.engine.conn cimport BROKEN, conn_close, conn_flush, conn_move, conn_queue, conn_receive, conn_write
-from amphorad.proxy.engine.member_conn cimport (
-    LOOKED_AT, count_used, is_wanted, member_conn_close, member_conn_new,
-)
+from amphorad.proxy.engine.conn cimport BROKEN, conn_close, conn_flush, conn_move, conn_queue, conn_receive
+from amphorad.proxy.engine.member_conn cimport LOOKED_AT, is_wanted, member_conn_close, member_conn_new
 from amphorad.proxy.engine.memory cimport block_data, block_give, block_take, timer_set
-from amphorad.proxy.engine.runtime cimport (
-    AT_EOF, DEAD, FAILED, HEADROOM, READABLE, SCRATCH_BYTES, WRITABLE, Block, Conn, PerThread,
-)
+from amphorad.proxy.engine.runtime cimport AT_EOF, DEAD, FAILED, HEADROOM, READABLE, WRITABLE, Block, Conn, PerThread
 from amphorad.proxy.engine.system cimport bump_i32, bump_u32, peek_u32
+from amphorad.proxy.http2.frames cimport budget_spend, frames_send, frames_take
 from amphorad.proxy.http2.member_stream cimport (
     member_stream_data, member_stream_end, member_stream_head, member_stream_open, member_stream_wake,
 )
 from amphorad.proxy.http2.nghttp2 cimport (
-    NGHTTP2_DATA, NGHTTP2_ENHANCE_YOUR_CALM, NGHTTP2_ERR_CALLBACK_FAILURE, NGHTTP2_ERR_FLOODED,
-    NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE, NGHTTP2_ERR_TOO_MANY_CONTINUATIONS, NGHTTP2_ERR_TOO_MANY_SETTINGS, NGHTTP2_FLAG_ACK,
-    NGHTTP2_FLAG_END_STREAM, NGHTTP2_FLAG_NONE, NGHTTP2_GOAWAY, NGHTTP2_HEADERS, NGHTTP2_HTTP_1_1_REQUIRED,
-    NGHTTP2_INTERNAL_ERROR, NGHTTP2_NO_ERROR, NGHTTP2_PRIORITY, NGHTTP2_PROTOCOL_ERROR, NGHTTP2_REFUSED_STREAM,
+    NGHTTP2_DATA, NGHTTP2_ENHANCE_YOUR_CALM, NGHTTP2_ERR_CALLBACK_FAILURE, NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE,
+    NGHTTP2_FLAG_ACK, NGHTTP2_FLAG_END_STREAM, NGHTTP2_FLAG_NONE, NGHTTP2_GOAWAY, NGHTTP2_HEADERS,
+    NGHTTP2_HTTP_1_1_REQUIRED, NGHTTP2_NO_ERROR, NGHTTP2_PRIORITY, NGHTTP2_PROTOCOL_ERROR, NGHTTP2_REFUSED_STREAM,
     NGHTTP2_SETTINGS, NGHTTP2_SETTINGS_ENABLE_PUSH, NGHTTP2_SETTINGS_INITIAL_WINDOW_SIZE,
     NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS, NGHTTP2_SETTINGS_MAX_HEADER_LIST_SIZE, nghttp2_frame, nghttp2_frame_hd,
     nghttp2_option, nghttp2_option_new, nghttp2_option_set_no_auto_window_update, nghttp2_option_set_no_closed_streams,
@@ -49,11 +45,9 @@ from amphorad.proxy.http2.nghttp2 cimport (
     nghttp2_session_callbacks_set_on_frame_recv_callback, nghttp2_session_callbacks_set_on_frame_send_callback,
     nghttp2_session_callbacks_set_on_header_callback, nghttp2_session_callbacks_set_on_invalid_frame_recv_callback,
     nghttp2_session_callbacks_set_on_invalid_header_callback, nghttp2_session_callbacks_set_on_stream_close_callback,
-    nghttp2_session_check_request_allowed, nghttp2_session_client_new2, nghttp2_session_consume,
-    nghttp2_session_consume_connection, nghttp2_session_del, nghttp2_session_get_remote_settings,
-    nghttp2_session_get_stream_user_data, nghttp2_session_mem_recv, nghttp2_session_mem_send,
-    nghttp2_session_set_local_window_size, nghttp2_session_set_stream_user_data, nghttp2_session_terminate_session,
-    nghttp2_session_want_read,
+    nghttp2_session_check_request_allowed, nghttp2_session_client_new2, nghttp2_session_consume, nghttp2_session_del,
+    nghttp2_session_get_remote_settings, nghttp2_session_get_stream_user_data, nghttp2_session_set_local_window_size,
+    nghttp2_session_set_stream_user_data, nghttp2_session_terminate_session, nghttp2_session_want_read,
     nghttp2_session_want_write, nghttp2_settings_entry, nghttp2_submit_rst_stream, nghttp2_submit_settings,
 )
 from amphorad.proxy.http2.reply cimport REPLY_ROOM, reply_field, reply_head, reply_is_bodiless, reply_is_response, reply_open
@@ -70,8 +64,6 @@ cdef enum:
     HEADER_LIST_BYTES = 16384
     READS = 4                   # of one connection before the others get their turn
     READ_BYTES = 65536
-    SEND_BYTES = 36000          # what is sent at once; what the socket does not take fits into a block
-    FRAME_BYTES = 16400         # longest frame that libnghttp2 hands out
     BUDGET = 10000
     BUDGET_PER_S = 1000
     PRICE_INTERIM = 10
@@ -112,8 +104,8 @@ cdef int trunk_begin(MemberConn *member_conn, int is_shared) noexcept nogil:
     conn_move(conn, &trunk.conn, &TRUNK)
     tls_move(conn, &trunk.conn)
     trunk.member = member_conn.member
-    trunk.budget = BUDGET
-    trunk.budget_ms = thread.now_ms
+    trunk.budget.left = BUDGET
+    trunk.budget.since_ms = thread.now_ms
     trunk.is_kept = member_conn.is_private != 0
     bump_i32(&trunk.member.per_thread[thread.index].references, 1)
     if member_stream_open(trunk, member_conn) == NULL:
@@ -259,7 +251,7 @@ cdef void end(Trunk *trunk, uint32_t error) noexcept nogil:
     """Says why (GOAWAY), as far as the socket takes it, and closes."""
     nghttp2_session_terminate_session(trunk.engine, error)
     if trunk.conn.out == NULL and not trunk.conn.flags & FAILED:
-        send_frames(trunk)
+        frames_send(trunk.engine, &trunk.conn)
     trunk_close(trunk)
 
 
@@ -268,19 +260,12 @@ cdef void end(Trunk *trunk, uint32_t error) noexcept nogil:
 
 cdef int take(Trunk *trunk, const uint8_t *data, uint64_t length) noexcept nogil:
     """Hands received bytes to libnghttp2. -1: the connection has ended for it."""
-    cdef ssize_t result = nghttp2_session_mem_recv(trunk.engine, data, length)
+    cdef uint32_t error = frames_take(trunk.engine, data, length)
     if trunk.is_condemned:
-        end(trunk, trunk.verdict)
-        return -1
-    if result >= 0:
+        error = trunk.verdict
+    if error == NGHTTP2_NO_ERROR:
         return 0
-    if result == NGHTTP2_ERR_FLOODED or result == NGHTTP2_ERR_TOO_MANY_CONTINUATIONS \
-            or result == NGHTTP2_ERR_TOO_MANY_SETTINGS:
-        end(trunk, NGHTTP2_ENHANCE_YOUR_CALM)
-    elif result == NGHTTP2_ERR_CALLBACK_FAILURE:
-        end(trunk, NGHTTP2_INTERNAL_ERROR)
-    else:
-        end(trunk, NGHTTP2_PROTOCOL_ERROR)
+    end(trunk, error)
     return -1
 
 
@@ -312,7 +297,7 @@ cdef void flush(Trunk *trunk) noexcept nogil:
     if conn.out != NULL:
         flushed = conn_flush(conn) if conn.flags & WRITABLE else 0
     if flushed == 1:
-        flushed = send_frames(trunk)
+        flushed = frames_send(trunk.engine, &trunk.conn)
     if flushed == BROKEN:
         trunk_close(trunk)
     elif trunk.streams == NULL and not trunk.is_listed:
@@ -320,30 +305,6 @@ cdef void flush(Trunk *trunk) noexcept nogil:
     elif conn.out == NULL and not nghttp2_session_want_read(trunk.engine) \
             and not nghttp2_session_want_write(trunk.engine):
         trunk_close(trunk)
-
-
-cdef int send_frames(Trunk *trunk) noexcept nogil:
-    """0, or BROKEN. Stops when the socket is full."""
-    cdef Conn *conn = &trunk.conn
-    cdef uint8_t *buffer = conn.thread.scratch + HEADROOM
-    cdef const uint8_t *frame = NULL
-    cdef ssize_t count = 1
-    cdef uint64_t used
-    while conn.out == NULL and count > 0:
-        used = 0
-        while used + FRAME_BYTES <= SEND_BYTES:
-            count = nghttp2_session_mem_send(trunk.engine, &frame)
-            if count <= 0:
-                break
-            if used + <uint64_t>count > SCRATCH_BYTES:  # a header section of many frames comes in pieces of one frame
-                return BROKEN
-            memcpy(buffer + used, frame, count)
-            used += <uint64_t>count
-        if count < 0:
-            return BROKEN
-        if used and conn_write(conn, buffer, used, 0) == BROKEN:
-            return BROKEN
-    return 0
 
 
 cdef void trunk_timer(Conn *conn) noexcept nogil:
@@ -357,15 +318,7 @@ cdef void trunk_timer(Conn *conn) noexcept nogil:
 
 cdef int spend(Trunk *trunk, int32_t price) noexcept nogil:
     """NGHTTP2_ERR_CALLBACK_FAILURE when the member has gone too far."""
-    cdef uint64_t now = trunk.conn.thread.now_ms
-    cdef uint64_t earned = (now - trunk.budget_ms) * BUDGET_PER_S // 1000
-    if earned:
-        trunk.budget_ms = now
-        trunk.budget = BUDGET if earned > <uint64_t>BUDGET else trunk.budget + <int32_t>earned
-    trunk.budget -= price
-    if trunk.budget > BUDGET:
-        trunk.budget = BUDGET
-    if trunk.budget > 0:
+    if not budget_spend(&trunk.budget, trunk.conn.thread.now_ms, price, BUDGET, BUDGET_PER_S):
         return 0
     trunk.is_condemned = 1
     trunk.verdict = NGHTTP2_ENHANCE_YOUR_CALM
@@ -432,11 +385,11 @@ cdef int take_trailers(Trunk *trunk, MemberStream *stream, const Reply *reply) n
         return NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE
     if not stream.flags & BODY_CHUNKED_OUT or reply.used == 0:
         return 0
-    stream.response_trailers = block_take(trunk.conn.thread, reply.used)
-    if stream.response_trailers == NULL:
+    stream.response.trailers = block_take(trunk.conn.thread, reply.used)
+    if stream.response.trailers == NULL:
         return NGHTTP2_ERR_CALLBACK_FAILURE
-    memcpy(block_data(stream.response_trailers), &reply.lines[0], reply.used)
-    stream.response_trailers.length = reply.used
+    memcpy(block_data(stream.response.trailers), &reply.lines[0], reply.used)
+    stream.response.trailers.length = reply.used
     return 0
 
 

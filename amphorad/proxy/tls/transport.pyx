@@ -21,7 +21,7 @@ from libc.string cimport memcpy, strcmp, strdup
 
 from amphorad.proxy.engine.memory cimport block_data, block_give, block_take
 from amphorad.proxy.engine.runtime cimport FAILED, HANDSHAKING, PEER_CLOSED, READABLE, SHUT, Block, Transport
-from amphorad.proxy.engine.system cimport EINTR, MSG_NOSIGNAL, SHUT_WR, errno, recv, send, shutdown
+from amphorad.proxy.engine.system cimport EINTR, MSG_NOSIGNAL, SHUT_WR, errno, recv, send, set_errno, shutdown
 from amphorad.proxy.tls.context cimport count_failure, distrust_of
 from amphorad.proxy.tls.member_context cimport count_member_failure, offers_h2, resumption_free, use_session_keeper
 from amphorad.proxy.tls.openssl cimport (
@@ -34,13 +34,6 @@ from amphorad.proxy.tls.openssl cimport (
     SSL_get_verify_mode, SSL_set1_host, SSL_set_alpn_protos, SSL_set_connect_state, SSL_set_hostflags, SSL_set_session, SSL_set_tlsext_host_name,
     TLSEXT_NAMETYPE_host_name, X509_CHECK_FLAG_ALWAYS_CHECK_SUBJECT,
 )
-
-cdef extern from *:
-    """
-    #include <errno.h>
-    static void amphorad_set_errno(int value) { errno = value; }
-    """
-    void set_errno "amphorad_set_errno"(int value) nogil
 
 cdef enum:
     READ_BYTES = 16384

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 import pytest
 from hpack import Encoder
 
-from tests.support.http2_client import Http2Client, frame
+from tests.support.http2_client import Http2Client
+from tests.support.http2_end import frame
 from tests.support.http_peers import OK
 
 if TYPE_CHECKING:

@@ -61,9 +61,9 @@ def test_uploads_side_by_side(tls: TlsRig) -> None:
         streams = [client.ask("POST", f"/{n}", [("content-length", "300000")], ended=False) for n in range(4)]
         for _ in range(30):
             for stream in streams:
-                client.send(stream, b"u" * 10000)
+                client.data(stream, b"u" * 10000)
         for stream in streams:
-            client.send(stream, b"", ended=True)
+            client.data(stream, b"", ended=True)
         answers = [client.answer(stream) for stream in streams]
     assert [one.status for one in answers] == [200] * 4
 

@@ -84,7 +84,7 @@ def test_a_body_of_announced_length(rig: Rig) -> None:
         client.h2.increment_flow_control_window(1000000)
         received = b""
         while body:
-            client.send(stream, body[:32000], ended=len(body) <= 32000)
+            client.data(stream, body[:32000], ended=len(body) <= 32000)
             received += member.read_exactly(len(body[:32000]))
             body = body[32000:]
         member.send(OK)
@@ -97,8 +97,8 @@ def test_a_body_of_announced_length(rig: Rig) -> None:
 def test_a_body_without_a_length_becomes_chunked(rig: Rig) -> None:
     with _client(rig) as client:
         stream = client.ask("POST", "/", ended=False)
-        client.send(stream, b"first ")
-        client.send(stream, b"second", ended=True)
+        client.data(stream, b"first ")
+        client.data(stream, b"second", ended=True)
         member = rig.accept()
         request = member.read_message()
         member.send(OK)
@@ -111,7 +111,7 @@ def test_a_body_without_a_length_becomes_chunked(rig: Rig) -> None:
 def test_trailers_of_a_request(rig: Rig) -> None:
     with _client(rig) as client:
         stream = client.ask("POST", "/", [("te", "trailers")], ended=False)
-        client.send(stream, b"body")
+        client.data(stream, b"body")
         client.trailers(stream, [("x-sum", "1234"), ("x-other", "")])
         member = rig.accept()
         request = member.read_message()
@@ -206,7 +206,7 @@ def test_interim_responses_pass(rig: Rig) -> None:
         member.read_head()
         member.send(b"HTTP/1.1 100 Continue\r\n\r\n")
         client.wait(lambda: bool(client.streams[stream].interim))
-        client.send(stream, b"body", ended=True)
+        client.data(stream, b"body", ended=True)
         member.read_until(b"0\r\n\r\n")
         member.send(b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n", OK)
         answered = client.answer(stream)
@@ -305,7 +305,7 @@ def test_a_member_that_stops_reading_stops_the_client(amphorad_rig: Rig) -> None
         sent = 0
         while client.h2.local_flow_control_window(stuck) > 0 and sent < 30_000_000:
             size = min(client.h2.local_flow_control_window(stuck), 16000)
-            client.send(stuck, b"x" * size)
+            client.data(stuck, b"x" * size)
             sent += size
             other = client.ask("GET", "/other") if sent > 20_000_000 else 0
             if other:

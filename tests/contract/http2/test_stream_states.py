@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import pytest
 from hpack import Encoder
 
-from tests.support.http2_client import PREFACE, Http2Client, frame
+from tests.support.http2_client import PREFACE, Http2Client
+from tests.support.http2_end import frame
 from tests.support.http_peers import OK
 
 if TYPE_CHECKING:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.support.certificates import Authority
-from tests.support.http2_client import Http2Client, frame
+from tests.support.http2_client import Http2Client
+from tests.support.http2_end import frame
 from tests.support.http2_member import Http2Peer, PlayedHttp2Member
 from tests.support.http_peers import Client, chunked, get, post
 from tests.support.http_rig import BOTH
@@ -74,12 +75,12 @@ def test_an_http1_request_becomes_a_header_section(proxy: str, tmp_path: Path, m
 def test_an_http2_request_reaches_the_member_as_one(proxy: str, tmp_path: Path, member: PlayedHttp2Member) -> None:
     with serve(proxy, tmp_path, [member.port]) as port, Http2Client(port) as client:
         stream = client.ask("POST", "/x", [("te", "trailers"), ("x-one", "1")], ended=False)
-        client.send(stream, b"abc")
+        client.data(stream, b"abc")
         peer = member.accept()
         asked = peer.wait_request(ended=False)
         assert (asked.get(":method"), asked.get(":path"), asked.get("te")) == (b"POST", b"/x", b"trailers")
         assert asked.get("content-length") is None
-        client.send(stream, b"def", ended=True)
+        client.data(stream, b"def", ended=True)
         peer.wait(lambda: asked.has_ended)
         assert asked.body == b"abcdef"
         peer.respond(asked.stream, 201, body=b"hello")
@@ -111,7 +112,7 @@ def test_bodies_of_known_length_keep_it_and_chunked_ones_end_with_their_stream(
 def test_trailers_pass_in_both_directions(proxy: str, tmp_path: Path, member: PlayedHttp2Member) -> None:
     with serve(proxy, tmp_path, [member.port]) as port, Http2Client(port) as client:
         stream = client.ask("POST", "/x", [("te", "trailers")], ended=False)
-        client.send(stream, b"abc")
+        client.data(stream, b"abc")
         client.trailers(stream, [("x-sum", "6"), ("x-more", "a b")])
         peer = member.accept()
         asked = peer.wait_request()
@@ -134,13 +135,13 @@ def test_responses_pass_while_the_request_is_open(proxy: str, tmp_path: Path, me
         asked = peer.wait_request(ended=False)
         peer.headers(asked.stream, 200)
         for turn in range(5):
-            client.send(stream, b"%d" % turn)
+            client.data(stream, b"%d" % turn)
             while len(asked.body) <= turn:
                 peer.read()
             peer.data(asked.stream, b"%d" % turn)
             while len(client.streams[stream].body) <= turn:
                 client.read()
-        client.send(stream, b"", ended=True)
+        client.data(stream, b"", ended=True)
         peer.wait(lambda: asked.has_ended)
         peer.data(asked.stream, b"end", ended=True)
         assert client.answer(stream).body == b"01234end"
@@ -446,7 +447,7 @@ def test_large_bodies_pass_in_both_directions(proxy: str, tmp_path: Path, member
         while not asked.has_ended:
             room = min(client.h2.local_flow_control_window(stream), 16384)
             if left and room:
-                client.send(stream, left[:room], ended=len(left) <= room)
+                client.data(stream, left[:room], ended=len(left) <= room)
                 left = left[room:]
             else:
                 read_either(client, peer)
@@ -492,7 +493,7 @@ def test_a_member_without_window_gets_no_more_of_a_request(tmp_path: Path, membe
         stream = client.ask("POST", "/", ended=False)
         peer = member.accept(settings={INITIAL_WINDOW: 1000}, acknowledges=False)
         asked = peer.wait_request(ended=False)
-        client.send(stream, b"u" * 60000)
+        client.data(stream, b"u" * 60000)
         peer.wait(lambda: len(asked.body) >= 1000)
         peer.h2.ping(b"12345678")
         peer.flush()
@@ -501,7 +502,7 @@ def test_a_member_without_window_gets_no_more_of_a_request(tmp_path: Path, membe
         peer.h2.increment_flow_control_window(100_000, asked.stream)
         peer.flush()
         peer.wait(lambda: len(asked.body) == 60000)
-        client.send(stream, b"", ended=True)
+        client.data(stream, b"", ended=True)
         peer.wait(lambda: asked.has_ended)
         peer.respond(asked.stream, 200, body=b"ok")
         assert client.answer(stream).body == b"ok"

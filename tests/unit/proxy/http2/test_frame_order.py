@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from amphorad.proxy.http2.frame_order import objections
-from tests.support.http2_client import PREFACE, frame
+from tests.support.http2_client import PREFACE
+from tests.support.http2_end import frame
 
 DATA, HEADERS, PRIORITY, RST_STREAM, PING = 0, 1, 2, 3, 6
 PROTOCOL_ERROR, STREAM_CLOSED = 1, 5
