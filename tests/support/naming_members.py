@@ -3,7 +3,7 @@
     with NamingMembers(["default", "other"]) as members:
         members.ports["other"]
 
-One thread serves all of them. A connection ends after its answer; requests are taken with Content-Length bodies or none.
+One thread serves all of them. A connection ends after its answer; it comes when the request is whole.
 """
 
 from __future__ import annotations
@@ -21,6 +21,14 @@ if TYPE_CHECKING:
 __all__ = ["NamingMembers"]
 
 _LENGTH = re.compile(rb"(?im)^content-length:\s*(\d+)")
+_CHUNKED = re.compile(rb"(?im)^transfer-encoding: *chunked")
+
+
+def _is_whole(head: bytes, body: bytes) -> bool:
+    if _CHUNKED.search(head):
+        return body.endswith(b"\r\n\r\n") and (body.startswith(b"0\r\n") or b"\r\n0\r\n" in body)
+    length = _LENGTH.search(head)
+    return len(body) >= (int(length[1]) if length else 0)
 
 
 class NamingMembers:
@@ -68,8 +76,7 @@ class NamingMembers:
             data = connection.recv(65536)
             held[connection] += data
             head, found, body = held[connection].partition(b"\r\n\r\n")
-            length = _LENGTH.search(head)
-            if found and len(body) >= (int(length[1]) if length else 0):
+            if found and _is_whole(head, body):
                 text = name.encode()
                 connection.sendall(
                     b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: %d\r\n\r\n%b"
