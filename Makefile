@@ -17,8 +17,11 @@ BENCHED := $(VENV)/.extras-bench
 
 SANITIZE_DIR   := build/sanitize
 SANITIZE_FLAGS := -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=undefined
-# `FAST=1` leaves the slow tests out; `ARGS` goes to pytest, the bench or the fuzzers as it is.
+# `FAST=1` leaves the slow tests out; `ARGS` goes to pytest, the bench or the fuzzers as it is. Most tests wait for other processes, so
+# files of tests run side by side; `WORKERS=0` runs them in pytest's own process, for a debugger.
+WORKERS ?= $(shell nproc)
 PYTEST_ARGS := $(if $(FAST),-m "not slow") $(ARGS)
+SIDE_BY_SIDE := -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 FUZZ_SECONDS ?= 600
 SOAK_SECONDS ?= 1800
 
@@ -32,7 +35,7 @@ demo: $(BUILT)  ## three demo members, the load balancer on loopback, and a live
 	@$(BIN)/amphorad demo $(ARGS)
 
 test: $(TESTED)  ## the whole test suite (FAST=1: without the slow tests; ARGS="-k name": some)
-	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest $(SIDE_BY_SIDE) $(PYTEST_ARGS)
 
 lint: $(DEVELOPED)  ## ruff, formatting, mypy strict
 	$(BIN)/ruff check .
@@ -55,7 +58,7 @@ sanitize: $(TESTED)  ## the suite with the engine built under address and undefi
 	cd $(SANITIZE_DIR) && AMPHORAD_SANITIZED=1 PYTHONMALLOC=malloc \
 	    LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libubsan.so)" \
 	    ASAN_OPTIONS=detect_leaks=0:abort_on_error=1 UBSAN_OPTIONS=print_stacktrace=1 \
-	    $(abspath $(BIN))/python -m pytest -p no:cacheprovider $(PYTEST_ARGS)
+	    $(abspath $(BIN))/python -m pytest -p no:cacheprovider $(SIDE_BY_SIDE) $(PYTEST_ARGS)
 
 fuzz: $(TESTED)  ## every fuzzer for FUZZ_SECONDS (default 600) seconds
 	@for fuzzer in tests/fuzz/fuzz_*.py; do \
