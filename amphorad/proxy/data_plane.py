@@ -10,14 +10,12 @@ from __future__ import annotations
 import contextlib
 import math
 import os
-import socket
 import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from amphorad.board import Board, BoardFull, Kind, LastCheck, MemberState
 from amphorad.errors import ConfigError
-from amphorad.extras import Extras
 from amphorad.model import Algorithm, AppCookie, HttpCookie, Member, Mode, Pool, ProxyProtocol, ReusePolicy, SourceIp
 from amphorad.proxy.admin_log import AdminLog
 from amphorad.proxy.engine.engine import (
@@ -33,28 +31,28 @@ from amphorad.proxy.engine.engine import (
     View,
 )
 from amphorad.proxy.engine.stick_table import Table, table_bytes
-from amphorad.proxy.json_log import JSON_LINE_LIMIT, as_json
 from amphorad.proxy.listener_tls import build_context, files_of
-from amphorad.proxy.log_format import FACILITIES, LogFormatError, parse
 from amphorad.proxy.member_states import STICKS, USABLE, MemberStates
 from amphorad.proxy.member_tls import pool_tls
 from amphorad.proxy.policy import compile_policies, policy_pool_ids
 from amphorad.proxy.staples import StapleWatch
 from amphorad.proxy.tls.context import rotate_ticket_keys
 from amphorad.proxy.tls.facts import CERTIFICATE_FACTS, FACT_LIMITS
-from amphorad.proxy.wire.log_line import LogProgram
+from amphorad.proxy.traffic_log import TrafficLogSocket, log_path, log_program
 from amphorad.stick_tables import KIND_ADDRESS, KIND_STRING, Shape, TableSpace
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from amphorad.extras import Extras
     from amphorad.model import Bind, L7Policy, Listener, ListenerTls, LoadBalancer
     from amphorad.proxy.member_states import Ejection, MemberId, PoolId
     from amphorad.proxy.member_tls import PoolTls
+    from amphorad.proxy.settings import Settings
     from amphorad.proxy.tls.context import ServerContext
     from amphorad.proxy.wire.matcher import PolicyProgram
 
-__all__ = ["DataPlane", "Settings"]
+__all__ = ["DataPlane"]
 
 PoolKey = tuple[str, str]
 _Policies = tuple[tuple["L7Policy", ...], bool]  # what a program is made of, see `compile_policies`
@@ -67,80 +65,12 @@ RATED_SOURCES = 98304  # client addresses that the limit of single sources remem
 BIND_LIMIT = 32  # MAX_BINDS in engine/runtime.pxd
 TICKET_KEY_S = 3600.0  # a ticket is good for two hours, and three keys are accepted
 HANDSHAKE_ALARM_INTERVAL_S = 60.0
-LOG_ALARM_INTERVAL_S = 60.0
 OVERRUN_ALARM_INTERVAL_S = 60.0  # at most one alarm of a rule in that time
 PATIENT_GRACE_S = 120.0  # longer than clients are kept alive without a request
 _REUSE = {ReusePolicy.NEVER: 0, ReusePolicy.SAFE: 1, ReusePolicy.RETRY: 2}
 _PROXY_VERSIONS = {None: 0, ProxyProtocol.V1: 1, ProxyProtocol.V2: 2, ProxyProtocol.V2_SSL_CN: 3}
 _DRAINING = (MemberState.DRAIN, MemberState.MAINT)
 EXPORTER = "prometheus-exporter-internal"  # HAProxy's name for it (Octavia contract section 4.6)
-LINE_LIMIT = 1025  # of the traffic log, as HAProxy's
-_LOG_TAG = b"haproxy"  # log pipelines of Octavia deployments select on it (Octavia contract section 4.13)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
-    """What an operator may choose beyond the controller's configuration.
-
-    Args:
-        reuse: what `http-reuse safe` of the file is carried out as.
-        minimum_body_rate: bytes per second that a request body must reach on average once `timeout client` has passed;
-            0 for no minimum.
-        idle_lifetime_s: how long an unused member connection is kept.
-        linger_s: how long a client may take to close after a last answer.
-        splice_after: long reads in a row after which a TCP direction is spliced; 255 for never.
-        log_socket: traffic log socket that replaces the one in the file; "" for no traffic log.
-        extras: what goes beyond the controller's configuration.
-    """
-
-    reuse: ReusePolicy = ReusePolicy.RETRY
-    minimum_body_rate: int = 256
-    idle_lifetime_s: float = 10.0
-    linger_s: float = 2.0
-    splice_after: int = 4
-    log_socket: str | None = None
-    extras: Extras = Extras()  # noqa: RUF009, frozen
-
-
-class _TrafficLogSocket:
-    """A datagram socket to the system log that is connected again when the other side was restarted."""
-
-    def __init__(self) -> None:
-        self._path: str | None = None
-        self._socket: socket.socket | None = None
-        self._failed = False
-
-    def use(self, path: str | None) -> tuple[int, int]:
-        """The descriptor to send to, or -1, and the one used so far that is to be closed later, or -1."""
-        replaced = -1
-        if path != self._path:
-            if self._socket is not None:
-                replaced = self._socket.detach()
-                self._socket = None
-            self._path = path
-        if path is not None and self._socket is None:
-            self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
-            self.connect()
-        return self._socket.fileno() if self._socket is not None else -1, replaced
-
-    def connect(self) -> str | None:
-        """Tries to (re)connect. Returns an alarm when that has begun to fail."""
-        if self._socket is None or self._path is None:
-            return None
-        try:
-            self._socket.connect(self._path)
-        except OSError as error:
-            if self._failed:
-                return None
-            self._failed = True
-            return f"traffic log lost: {self._path}: {error.strerror}"
-        self._failed = False
-        return None
-
-    def close(self) -> None:
-        if self._socket is not None:
-            self._socket.close()
-            self._socket = None
 
 
 class DataPlane:
@@ -183,14 +113,11 @@ class DataPlane:
         self._draining: dict[ListenerRuntime | MemberRuntime, float] = {}  # since when
         self._failing: list[MemberId] = []
         self._leaving: list[_Departure | PoolRuntime | MemberRuntime] = []
-        self._programs: dict[str, LogProgram] = {}
-        self._log_socket = _TrafficLogSocket()
+        self._log_socket = TrafficLogSocket()
         self.admin_log = AdminLog()
         self.exporter_port = 0
         self._alarms: list[str] = []
         self._seen_accept_failures = 0
-        self._seen_log_drops = 0
-        self._log_alarmed_at = float("-inf")
         self._policies: dict[str, tuple[_Policies, PolicyProgram]] = {}
         self._overruns: dict[tuple[str, str], _Overruns] = {}
         self._tls: dict[str, _Tls] = {}
@@ -220,7 +147,7 @@ class DataPlane:
         """
         load_balancer = _with_exporter(load_balancer, self.exporter_port)
         try:
-            log_path = self._log_path(load_balancer)
+            path = log_path(load_balancer, self._settings)
             prepared = _Preparation(self, load_balancer, sockets, files or {})
         except (ConfigError, BoardFull, ValueError) as error:
             for descriptor in sockets.values():
@@ -232,7 +159,7 @@ class DataPlane:
             if isinstance(error, ConfigError):
                 raise
             raise ConfigError(str(error)) from error
-        log_socket, replaced_log_socket = self._log_socket.use(log_path)
+        log_socket, replaced_log_socket = self._log_socket.use(path)
         self._engine.set_log_socket(log_socket)
         # With `no log` HAProxy tells nobody of members; here the administrator's target, the one with a severity, still hears.
         logs = any(listener.log_format is not None for listener in load_balancer.listeners)
@@ -480,28 +407,6 @@ class DataPlane:
     def _reuse(self, pool: Pool) -> ReusePolicy:
         return self._settings.reuse if pool.reuse is ReusePolicy.SAFE else pool.reuse
 
-    # --- traffic log ---
-
-    def _log_path(self, load_balancer: LoadBalancer) -> str | None:
-        if self._settings.log_socket is not None:
-            return self._settings.log_socket or None
-        return load_balancer.log_targets[0].path if load_balancer.log_targets else None
-
-    def _log_program(self, load_balancer: LoadBalancer, listener: Listener) -> LogProgram | None:
-        if listener.log_format is None or self._log_path(load_balancer) is None:
-            return None
-        facility = FACILITIES[load_balancer.log_targets[0].facility] if load_balancer.log_targets else 16
-        try:
-            segments = parse(listener.log_format)
-        except LogFormatError as error:
-            raise ConfigError(f"listener {listener.id}: {error}") from error
-        room = LINE_LIMIT
-        if self._settings.extras.traffic_log_json:
-            segments, room = as_json(segments), JSON_LINE_LIMIT
-        return LogProgram(
-            segments, facility=facility, tag=_LOG_TAG, pid=os.getpid(), host=socket.gethostname().encode(), room=room
-        )
-
     # --- L7 policies ---
 
     def _policy_program(self, listener: Listener) -> PolicyProgram | None:
@@ -650,15 +555,7 @@ class DataPlane:
         if failures != self._seen_accept_failures:
             self._seen_accept_failures = failures
             self._alarms.append(f"accepting paused: out of descriptors or memory ({failures} times so far)")
-        drops = self._engine.log_drops
-        if drops != self._seen_log_drops:
-            self._seen_log_drops = drops
-            alarm = self._log_socket.connect()
-            if alarm is None and now - self._log_alarmed_at >= LOG_ALARM_INTERVAL_S:
-                self._log_alarmed_at = now
-                alarm = "traffic log: its reader is too slow"
-            if alarm is not None:
-                self._alarms.append(f"{alarm} ({drops} lines dropped so far)")
+        self._alarms += self._log_socket.look(self._engine.log_drops, now)
         self.admin_log.flush()
         self._alarms += self.admin_log.alarms()
         self._watch_overruns(now)
@@ -817,7 +714,7 @@ class _Preparation:
             limit=listener.connection_limit,
             timeout_client_ms=_milliseconds(listener.timeout_client_s),
             default_pool=pool,
-            log_program=plane._log_program(load_balancer, listener),
+            log_program=log_program(load_balancer, listener, plane._settings),
             minimum_body_rate=plane._settings.minimum_body_rate,
             policies=policies,
             policy_pools=[self.pools[listener.id, pool_id] for pool_id in policy_pool_ids(listener)],
