@@ -31,11 +31,10 @@ from amphorad.proxy.engine.engine import (
     View,
 )
 from amphorad.proxy.engine.stick_table import Table, table_bytes
-from amphorad.proxy.listener_tls import build_context, files_of
+from amphorad.proxy.listener_tls import listener_context
 from amphorad.proxy.member_states import STICKS, USABLE, MemberStates
 from amphorad.proxy.member_tls import pool_tls
-from amphorad.proxy.policy import compile_policies, policy_pool_ids
-from amphorad.proxy.staples import StapleWatch
+from amphorad.proxy.policy import OverrunWatch, listener_policies, policy_pool_ids
 from amphorad.proxy.tls.context import rotate_ticket_keys
 from amphorad.proxy.tls.facts import CERTIFICATE_FACTS, FACT_LIMITS
 from amphorad.proxy.traffic_log import TrafficLogSocket, log_path, log_program
@@ -45,17 +44,16 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from amphorad.extras import Extras
-    from amphorad.model import Bind, L7Policy, Listener, ListenerTls, LoadBalancer
+    from amphorad.model import Bind, Listener, LoadBalancer
+    from amphorad.proxy.listener_tls import ListenerContext
     from amphorad.proxy.member_states import Ejection, MemberId, PoolId
     from amphorad.proxy.member_tls import PoolTls
+    from amphorad.proxy.policy import ListenerPolicies
     from amphorad.proxy.settings import Settings
-    from amphorad.proxy.tls.context import ServerContext
-    from amphorad.proxy.wire.matcher import PolicyProgram
 
 __all__ = ["DataPlane"]
 
 PoolKey = tuple[str, str]
-_Policies = tuple[tuple["L7Policy", ...], bool]  # what a program is made of, see `compile_policies`
 MemberKey = tuple[str, str, str, str, int]  # listener, pool, member, address, port
 
 # EXTRA_BYTES in engine/request.pyx, less what else goes there: Connection, Host (255 bytes of it) and X-Forwarded-For
@@ -64,8 +62,6 @@ WEIGHT_LIMIT = 256
 RATED_SOURCES = 98304  # client addresses that the limit of single sources remembers, in 2 MiB
 BIND_LIMIT = 32  # MAX_BINDS in engine/runtime.pxd
 TICKET_KEY_S = 3600.0  # a ticket is good for two hours, and three keys are accepted
-HANDSHAKE_ALARM_INTERVAL_S = 60.0
-OVERRUN_ALARM_INTERVAL_S = 60.0  # at most one alarm of a rule in that time
 PATIENT_GRACE_S = 120.0  # longer than clients are kept alive without a request
 _REUSE = {ReusePolicy.NEVER: 0, ReusePolicy.SAFE: 1, ReusePolicy.RETRY: 2}
 _PROXY_VERSIONS = {None: 0, ProxyProtocol.V1: 1, ProxyProtocol.V2: 2, ProxyProtocol.V2_SSL_CN: 3}
@@ -118,9 +114,9 @@ class DataPlane:
         self.exporter_port = 0
         self._alarms: list[str] = []
         self._seen_accept_failures = 0
-        self._policies: dict[str, tuple[_Policies, PolicyProgram]] = {}
-        self._overruns: dict[tuple[str, str], _Overruns] = {}
-        self._tls: dict[str, _Tls] = {}
+        self._policies: dict[str, ListenerPolicies] = {}
+        self._overruns = OverrunWatch()
+        self._tls: dict[str, ListenerContext] = {}
         self._pool_tls: dict[PoolKey, PoolTls] = {}
         self._tickets_at = time.monotonic()
 
@@ -198,9 +194,9 @@ class DataPlane:
         self._tls = new.contexts
         for key, towards_members in new.pool_tls.items():
             if self._pool_tls.get(key) is not towards_members:
-                self._alarms += towards_members.expiry_alarms(_place(key))
+                self._alarms += towards_members.expiry_alarms()
         self._pool_tls = new.pool_tls
-        self._overruns = {key: seen for key, seen in self._overruns.items() if key[0] in new.policies}
+        self._overruns.keep(new.policies)
         self._states.keep_health(new.checked_ids)
         self._states.keep({key[:3] for key in new.members})
         self._release_unused_slots()
@@ -407,27 +403,6 @@ class DataPlane:
     def _reuse(self, pool: Pool) -> ReusePolicy:
         return self._settings.reuse if pool.reuse is ReusePolicy.SAFE else pool.reuse
 
-    # --- L7 policies ---
-
-    def _policy_program(self, listener: Listener) -> PolicyProgram | None:
-        """The one in force when the listener's policies have not changed: nothing is compiled again, counts go on."""
-        known = self._policies.get(listener.id)
-        if known is not None and known[0] == _policies_of(listener):
-            return known[1]
-        return compile_policies(listener)
-
-    def _watch_overruns(self, now: float) -> None:
-        for listener_id, (_policies, program) in self._policies.items():
-            for rule_id, count in program.overruns().items():
-                seen = self._overruns.get((listener_id, rule_id))
-                if seen is not None and (seen.count == count or now - seen.alarmed_at < OVERRUN_ALARM_INTERVAL_S):
-                    continue
-                self._overruns[listener_id, rule_id] = _Overruns(count, now)
-                self._alarms.append(
-                    f"L7 rule {rule_id} of listener {listener_id}: its regular expression was given up beyond a limit "
-                    f"and taken as no match ({count} times so far)"
-                )
-
     # --- life ---
 
     def maintain(self, now: float) -> None:
@@ -539,14 +514,10 @@ class DataPlane:
             self._tickets_at = now
             rotate_ticket_keys()
         wall = time.time()
-        for listener_id, tls in self._tls.items():
-            self._alarms += tls.staples.look(wall)
-            count, reason = tls.context.failures()
-            if count != tls.failures and now - tls.alarmed_at >= HANDSHAKE_ALARM_INTERVAL_S:
-                tls.failures, tls.alarmed_at = count, now
-                self._alarms.append(f"listener {listener_id}: SSL handshake failure ({count} so far, latest: {reason})")
-        for key, towards_members in self._pool_tls.items():
-            alarm = towards_members.failure_alarm(_place(key), now)
+        for tls in self._tls.values():
+            self._alarms += tls.look(now, wall)
+        for towards_members in self._pool_tls.values():
+            alarm = towards_members.failure_alarm(now)
             if alarm is not None:
                 self._alarms.append(alarm)
 
@@ -558,7 +529,7 @@ class DataPlane:
         self._alarms += self._log_socket.look(self._engine.log_drops, now)
         self.admin_log.flush()
         self._alarms += self.admin_log.alarms()
-        self._watch_overruns(now)
+        self._alarms += self._overruns.look(self._policies, now)
         self._watch_tls(now)
 
     def alarms(self) -> list[str]:
@@ -606,26 +577,6 @@ class DataPlane:
         self.admin_log.close()
 
 
-@dataclass(frozen=True, slots=True)
-class _Overruns:
-    """Searches of an L7 rule that were given up, as last reported."""
-
-    count: int
-    alarmed_at: float
-
-
-@dataclass(slots=True, eq=False, repr=False)
-class _Tls:
-    """A listener's context and what it was made from. No repr: there are private keys inside."""
-
-    options: ListenerTls
-    files: dict[str, bytes]
-    context: ServerContext
-    staples: StapleWatch
-    failures: int = 0
-    alarmed_at: float = float("-inf")
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class _Departure:
     """A removed listener with everything its last sessions may need."""
@@ -650,7 +601,7 @@ class _Preparation:
         files: Mapping[str, bytes],
     ) -> None:
         self._files = files
-        self.contexts: dict[str, _Tls] = {}
+        self.contexts: dict[str, ListenerContext] = {}
         self.pool_tls: dict[PoolKey, PoolTls] = {}
         self.listeners: dict[str, ListenerRuntime] = {}
         self.pools: dict[PoolKey, PoolRuntime] = {}
@@ -658,7 +609,7 @@ class _Preparation:
         self.checked_ids: set[tuple[str, str, str]] = set()
         self.views: dict[PoolKey, View] = {}
         self.configs: dict[str, Config] = {}
-        self.policies: dict[str, tuple[_Policies, PolicyProgram]] = {}
+        self.policies: dict[str, ListenerPolicies] = {}
         self.binds = {(listener.id, bind) for listener in load_balancer.listeners for bind in listener.binds}
         self._plane = plane
         missing = self.binds - set(plane._binds) - set(sockets)
@@ -689,7 +640,7 @@ class _Preparation:
                 plane._engine, plane._board.claim(Kind.MEMBER, *identity), member.id, member.address, member.port
             )
             runtimes.append(self.members[member_key])
-        tls = pool_tls(_place(key), pool, self._files, plane._pool_tls.get(key))
+        tls = pool_tls(listener.id, pool, self._files, plane._pool_tls.get(key))
         if tls is not None:
             self.pool_tls[key] = tls
         is_tls = listener.tls is not None
@@ -699,13 +650,17 @@ class _Preparation:
         plane = self._plane
         if len(listener.binds) > BIND_LIMIT:
             raise ConfigError(f"listener {listener.id}: more than {BIND_LIMIT} addresses and ports")
-        policies = plane._policy_program(listener)
+        policies = listener_policies(listener, plane._policies.get(listener.id))
         if policies is not None:
-            self.policies[listener.id] = (_policies_of(listener), policies)
+            self.policies[listener.id] = policies
         runtime = plane._listeners.get(listener.id)
         if runtime is None:
             runtime = ListenerRuntime(plane._engine, plane._board.claim(Kind.LISTENER, listener.id))
         self.listeners[listener.id] = runtime
+        log = log_program(load_balancer, listener, plane._settings)
+        tls = listener_context(listener, self._files, plane._tls.get(listener.id))
+        if tls is not None:
+            self.contexts[listener.id] = tls
         extras = plane._settings.extras
         pool = self.pools[listener.id, listener.default_pool] if listener.default_pool is not None else None
         self.configs[listener.id] = Config(
@@ -714,29 +669,17 @@ class _Preparation:
             limit=listener.connection_limit,
             timeout_client_ms=_milliseconds(listener.timeout_client_s),
             default_pool=pool,
-            log_program=log_program(load_balancer, listener, plane._settings),
+            log_program=log,
             minimum_body_rate=plane._settings.minimum_body_rate,
-            policies=policies,
+            policies=policies.program if policies is not None else None,
             policy_pools=[self.pools[listener.id, pool_id] for pool_id in policy_pool_ids(listener)],
-            tls=self._context(listener),
+            tls=tls.context if tls is not None else None,
             timeout_tunnel_ms=_milliseconds(extras.timeout_tunnel) if extras.timeout_tunnel else 0,
             rate=extras.rate_limit,
             source_rate=extras.rate_limit_source,
             burst=extras.rate_limit_burst,
             hsts=_hsts_line(listener),
         )
-
-    def _context(self, listener: Listener) -> ServerContext | None:
-        """The one in force, unless options or the bytes of a file have changed."""
-        if listener.tls is None:
-            return None
-        files = files_of(listener, self._files)
-        tls = self._plane._tls.get(listener.id)
-        if tls is None or tls.options != listener.tls or tls.files != files:
-            context = build_context(listener, files)
-            tls = _Tls(listener.tls, files, context, StapleWatch(listener.id, context.staples))
-        self.contexts[listener.id] = tls
-        return tls.context
 
 
 def _with_exporter(load_balancer: LoadBalancer, port: int) -> LoadBalancer:
@@ -760,10 +703,6 @@ def _speaks_http(listener: Listener) -> bool:
     return listener.mode is Mode.HTTP or any(
         pool.mode is Mode.HTTP for pool in listener.pools if pool.id == listener.default_pool
     )
-
-
-def _policies_of(listener: Listener) -> _Policies:
-    return listener.policies, listener.redirect_plain_to_https
 
 
 def _hsts_line(listener: Listener) -> bytes | None:
@@ -796,11 +735,6 @@ def _require_carried_out(listener: Listener, pool: Pool) -> None:
         member.weight > WEIGHT_LIMIT for member in pool.members
     ):
         raise ConfigError(f"pool {pool.id}: weights are at most {WEIGHT_LIMIT}")
-
-
-def _place(key: PoolKey) -> str:
-    """For messages."""
-    return f"pool {key[1]} of listener {key[0]}"
 
 
 def _cookie_attributes(extras: Extras, *, is_tls: bool) -> bytes:
