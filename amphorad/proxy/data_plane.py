@@ -8,7 +8,6 @@ longer wanted is kept until the last session has let go of it.
 from __future__ import annotations
 
 import contextlib
-import math
 import os
 import time
 from dataclasses import dataclass, replace
@@ -18,6 +17,7 @@ from amphorad.board import Board, BoardFull, Kind, LastCheck, MemberState
 from amphorad.errors import ConfigError
 from amphorad.model import Algorithm, AppCookie, HttpCookie, Member, Mode, Pool, ProxyProtocol, ReusePolicy, SourceIp
 from amphorad.proxy.admin_log import AdminLog
+from amphorad.proxy.draining import Draining
 from amphorad.proxy.engine.engine import (
     APP_COOKIE,
     COOKIE_LIMIT_BYTES,
@@ -106,7 +106,7 @@ class DataPlane:
         self._states = MemberStates(settings.extras, _health_on(board))
         self._seen_member_failures = 0
         self._ejections: list[Ejection] = []
-        self._draining: dict[ListenerRuntime | MemberRuntime, float] = {}  # since when
+        self._draining = Draining(settings.extras.drain_time)
         self._failing: list[MemberId] = []
         self._leaving: list[_Departure | PoolRuntime | MemberRuntime] = []
         self._log_socket = TrafficLogSocket()
@@ -218,7 +218,7 @@ class DataPlane:
         for listener_id in departing:
             listener = self._listeners[listener_id]
             listener.remove()
-            self._note_draining(listener)
+            self._draining.begin(listener, time.monotonic())
             pools = [runtime for key, runtime in self._pools.items() if key[0] == listener_id]
             members = [runtime for key, runtime in self._members.items() if key[0] == listener_id]
             self._engine.retire(_Departure(listener, pools, members))
@@ -234,7 +234,7 @@ class DataPlane:
             pool.publish(None)
         for member in members:
             member.remove()
-            self._note_draining(member)
+            self._draining.begin(member, time.monotonic())
         self._engine.sweep(members)
         for runtime in (*pools, *members):
             self._engine.retire(runtime)
@@ -367,7 +367,7 @@ class DataPlane:
         if pool.persistence is None:
             return view
         sticks = [
-            state in STICKS and not (state is MemberState.DRAIN and self._draining.get(runtime_of) == math.inf)
+            state in STICKS and not (state is MemberState.DRAIN and self._draining.is_over(runtime_of))
             for state, runtime_of in zip(states, runtimes, strict=True)
         ]
         match pool.persistence:
@@ -393,7 +393,10 @@ class DataPlane:
             runtime = members[listener_id, pool.id, member.id, member.address, member.port]
             runtime.show(state, member.weight, state in USABLE, state in STICKS)
             self._board.show_standing(runtime.slot_number, self._states.standing(key, pool, member, now, wall))
-            self._note_draining(runtime, draining=state in _DRAINING)
+            if state in _DRAINING:
+                self._draining.begin(runtime, now)
+            else:
+                self._draining.end(runtime)
             if not _is_checked(member):
                 self._board.show_check(runtime.slot_number, None)
 
@@ -422,9 +425,9 @@ class DataPlane:
             for item in gone:
                 if isinstance(item, _Departure):
                     self._drop(item.pools, item.members)
-                    self._draining.pop(item.listener, None)
+                    self._draining.end(item.listener)
                 elif isinstance(item, MemberRuntime):
-                    self._draining.pop(item, None)
+                    self._draining.end(item)
             self._release_unused_slots()
         if gone or lets_go_of_tables:
             self._release_unused_tables()
@@ -467,10 +470,7 @@ class DataPlane:
 
     def _watch_draining(self, now: float) -> None:
         """Ends the sessions of what has been draining for too long, once."""
-        due = [runtime for runtime, since in self._draining.items() if now - since >= self._settings.extras.drain_time]
-        for runtime in due:
-            runtime.evict()
-            self._draining[runtime] = math.inf
+        due = self._draining.evict_overdue(now)
         if due:
             self._forget_clients(due)
             self._engine.sweep_sessions()
@@ -481,12 +481,6 @@ class DataPlane:
         for listener_id, pool_id in pools:
             with contextlib.suppress(KeyError):
                 self._publish_states(listener_id, self._find_pool(listener_id, pool_id))
-
-    def _note_draining(self, runtime: ListenerRuntime | MemberRuntime, *, draining: bool = True) -> None:
-        if not self._settings.extras.drain_time or not draining:
-            self._draining.pop(runtime, None)
-        else:
-            self._draining.setdefault(runtime, time.monotonic())
 
     def take_ejections(self) -> list[tuple[Ejection, tuple[int, int]]]:
         """Members that were ejected or have come back since the last call, and how many active and backup members their
