@@ -384,7 +384,7 @@ class DataPlane:
         """Stops accepting, lets sessions end for up to `grace_s` seconds, and ends the threads. Blocks meanwhile.
 
         An idle client may have sent its next request when its connection is closed, and then loses it. So idle ones are left to end with
-        their next answer, or by their own timeout, where there is time for that: after a succession (see `supervisor`).
+        their next answer, or by their own timeout, where there is time for that: after a succession (see `amphorad.succession`).
         """
         self._close_binds(list(self._binds))
         self._engine.begin_stop(close_idle=grace_s < PATIENT_GRACE_S)
