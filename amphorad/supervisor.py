@@ -7,6 +7,11 @@ code waits for that: it costs 18 MB, and makes it 10 to 25 ms instead of 300 unt
     text -> dialect -> model -> plan (old, new) -> open new sockets -> data plane confirms -> close unused sockets
 
 A step that fails leaves the old snapshot serving. A restart of the data plane waits for an apply that runs, and the reverse.
+
+    holdings    what the supervisor owns, and the data planes that work with it
+    succession  a data plane that has outlived its supervisor is adopted, or gets a successor
+    spare       the process that waits
+    silence     whether the data plane still says something
 """
 
 from __future__ import annotations
@@ -16,36 +21,35 @@ import collections
 import contextlib
 import logging
 import os
-import socket
-import threading
 import time
 from typing import TYPE_CHECKING
 
 import amphorad
 from amphorad.admin import AdminServer, ApplyReceipt
-from amphorad.board import MAX_THREADS, Board
-from amphorad.child import DataPlaneDied, DataPlaneProcess
+from amphorad.board import MAX_THREADS
+from amphorad.child import DataPlaneDied
 from amphorad.errors import AmphoradError
 from amphorad.expiry import Certificate, ExpiryWatch, certificates_of
-from amphorad.messages import VERSION, MessageError, decode_load_balancer, decode_transitions
-from amphorad.options import Options, data_plane_arguments, read_configuration
+from amphorad.holdings import Holdings
+from amphorad.options import Options, read_configuration
 from amphorad.plan import MemberKey, compare
-from amphorad.proxy.engine.stick_table import Table, table_bytes
 from amphorad.proxy.tls.context import expiry_of
-from amphorad.sockets import ListeningSockets
-from amphorad.state_directory import AlreadyRunning, NotStarted, StateDirectory, survivor_names
+from amphorad.silence import SilenceWatch
+from amphorad.spare import Spare
+from amphorad.state_directory import AlreadyRunning, NotStarted, survivor_names
 from amphorad.status import DataPlaneStatus, PeerStatus, Status, TransitionStatus, build_listeners
-from amphorad.stick_tables import TableFile, TableSpace
+from amphorad.succession import Succession
 from amphorad.tls_files import read_tls_files
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from amphorad.adoption import Adoptee
+    from amphorad.board import Board
     from amphorad.messages import Transition
-    from amphorad.model import Bind, LoadBalancer
+    from amphorad.model import LoadBalancer
     from amphorad.plan import Plan
+    from amphorad.succession import Taken
 
 __all__ = ["AlreadyRunning", "NotStarted", "Options", "Supervisor", "read_configuration", "survivor_names"]
 
@@ -59,16 +63,8 @@ BACKOFF_S = 0.2
 LET_GO_S = 0.05
 BACKOFF_LIMIT_S = 5.0
 LOOK_S = 1.0  # between two looks at the data plane and its spare
-SILENCE_LIMIT_S = 6.0  # a data plane says something every two seconds
 EXPIRY_LOOK_S = 3600.0  # between two looks at the certificates, of which the last warning comes a day before
 SAVE_TABLES_S = 10.0  # between two looks whether stick tables have changed
-ADOPTION_ATTEMPTS = 3
-HANDOVER_S = 600.0  # for the sessions of a data plane that has been succeeded
-SPARE_AFTER_S = 60.0  # before another spare, when one died of itself
-
-
-class _Gone(Exception):
-    """A data plane ended, or hung up, while it was adopted."""
 
 
 class Supervisor:
@@ -94,18 +90,10 @@ class Supervisor:
         self._on_serving = on_serving
         self._is_down = False
         self._admin = AdminServer(options.admin_socket, self) if options.admin_socket is not None else None
-        self._sockets = ListeningSockets(free_bind=options.free_bind, namespace=options.namespace)
-        self._board: Board | None = None
-        self._child: DataPlaneProcess | None = None
-        self._spare: DataPlaneProcess | None = None
-        self._leaving: list[DataPlaneProcess] = []  # succeeded, and not ended yet
-        self._arguments: list[str] = []
-        self._threads = 0
-        self._directory = StateDirectory(options.state_dir)
-        self._spare_at = 0.0
-        self._silent: DataPlaneProcess | None = None  # an alarm has been raised for it
-        self._tables = TableFile(options.state_dir / "stick-tables")
-        self._saving = threading.Lock()
+        self._holdings = Holdings(options, self._on_alarm, self._on_transition)
+        self._succession = Succession(options, self._holdings, self._on_alarm)
+        self._spare = Spare(self._holdings.new_child, self._on_alarm)
+        self._silence = SilenceWatch(self._on_alarm)
         self._tasks: list[asyncio.Task[None]] = []
         self._changing = asyncio.Lock()
         self._running: LoadBalancer | None = None
@@ -133,22 +121,23 @@ class Supervisor:
             AlreadyRunning, NotStarted.
         """
         wanted = wanted or self._read()
-        self._directory.take()
+        self._holdings.directory.take()
         threads = min(self._options.threads or wanted.threads or len(os.sched_getaffinity(0)), MAX_THREADS)
-        self._arguments = data_plane_arguments(self._options, threads)
-        self._threads = threads
+        self._holdings.set_threads(threads)
         adopted = False
         try:
-            adopted = await self._take_over(wanted)
-            if not adopted:
+            taken = await self._succession.take_over(wanted)
+            if taken is None:
                 await self._start_anew(wanted)
+            else:
+                adopted = True
+                await self._go_on(taken, wanted)
             if self._admin is not None:
                 await self._start_admin(self._admin)
         except BaseException:
-            if adopted:
+            if adopted:  # it must not end because something else cannot be served
                 await self._let_go()
             raise
-        assert self._board is not None
         self._tasks = [
             asyncio.create_task(self._keep_running(), name="data plane watch"),
             asyncio.create_task(self._look_after(), name="data plane care"),
@@ -164,40 +153,49 @@ class Supervisor:
             raise AlreadyRunning(f"admin socket {self._options.admin_socket}: {error.strerror or error}") from error
 
     async def _start_anew(self, wanted: LoadBalancer) -> None:
+        holdings = self._holdings
         self._files = self._read_tls_files(wanted)
-        self._sockets.prepare(wanted)
-        self._board = Board.create(self._threads)
-        self._tables.load(self._table_space())
+        holdings.sockets.prepare(wanted)
+        holdings.make_board()
         if self._options.survive:
-            self._directory.open_adoption()
+            holdings.directory.open_adoption()
         else:
-            self._directory.remove_adoption()
-        self._child = self._new_child()
+            holdings.directory.remove_adoption()
+        holdings.child = child = holdings.new_child()
         try:
-            await self._child.start()
-            await self._child.apply(1, wanted, dict(self._sockets.of(wanted)), self._files)
+            await child.start()
+            await child.apply(1, wanted, dict(holdings.sockets.of(wanted)), self._files)
         except DataPlaneDied as error:
             raise NotStarted(str(error)) from error
-        self._sockets.commit(wanted)
+        holdings.sockets.commit(wanted)
         self._running, self._generation = wanted, 1
+
+    async def _go_on(self, taken: Taken, wanted: LoadBalancer) -> None:
+        """From what serves after a take-over to what is wanted."""
+        self._running, self._generation, self._files = taken.load_balancer, taken.generation, taken.files
+        for transition in taken.transitions:
+            self._keep_transition(transition)
+        if taken.is_adopted:
+            await self.apply(wanted)
 
     async def stop(self, grace_s: float | None = None) -> None:
         """Accepts nothing more, lets sessions end for the grace period, and gives everything back."""
         grace_s = self._options.grace_s if grace_s is None else grace_s
         await self._end_care()
-        if self._child is not None:
-            log.info("stopping grace_s=%g sessions=%d", grace_s, self._child.sessions)
-            await self._child.begin_stop(grace_s)
+        holdings = self._holdings
+        if holdings.child is not None:
+            log.info("stopping grace_s=%g sessions=%d", grace_s, holdings.child.sessions)
+            await holdings.child.begin_stop(grace_s)
             # Time to let go of the listening sockets: an accept that fails for good is not what its threads expect.
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._child.wait_ended(), LET_GO_S)
-            self._sockets.refuse()
-            await self._child.finish_stop(grace_s)
-        for leaving in self._leaving:
+                await asyncio.wait_for(holdings.child.wait_ended(), LET_GO_S)
+            holdings.sockets.refuse()
+            await holdings.child.finish_stop(grace_s)
+        for leaving in holdings.leaving:
             await leaving.kill()
-        if self._directory.adoption is not None:  # else what waits there is none of ours
-            self._directory.remove_adoption()
-        self._give_back()
+        if holdings.directory.adoption is not None:  # else what waits there is none of ours
+            holdings.directory.remove_adoption()
+        holdings.give_back()
         log.info("stopped")
 
     async def leave(self) -> None:
@@ -212,17 +210,23 @@ class Supervisor:
             await self._let_go()
         log.info("left")
 
+    async def end_survivor(self) -> bool:
+        """Instead of `start`: ends a data plane that has outlived its supervisor, with its sessions; whether there was one.
+
+        Raises:
+            AlreadyRunning, NotStarted.
+        """
+        self._holdings.directory.take()
+        try:
+            return await self._succession.seize()
+        finally:
+            await self.stop(0.0)
+
     async def _let_go(self) -> None:
         await self._end_care()
-        await self._release_children()
-        self._give_back()
-
-    async def _release_children(self) -> None:
-        for child in (*self._leaving, self._child):
-            if child is not None:
-                await child.release()
-        self._leaving.clear()
-        self._child = self._running = None
+        await self._holdings.release()
+        self._running = None
+        self._holdings.give_back()
 
     async def _end_care(self) -> None:
         for task in self._tasks:
@@ -231,169 +235,11 @@ class Supervisor:
         self._tasks = []
         if self._admin is not None:
             await self._admin.stop()
-        await self._drop_spare()
-
-    def _give_back(self) -> None:
-        """What a process must not keep that neither serves nor supervises."""
-        self._give_back_shared()
-        self._directory.give_back()
-
-    def _give_back_shared(self) -> None:
-        self._sockets.close()
-        self._directory.close_adoption()
-        if self._board is not None:
-            self._save_tables()
-            self._board.close()
-            self._board = None
-
-    # --- data planes that have outlived their supervisor ---
-
-    async def end_survivor(self) -> bool:
-        """Instead of `start`: ends a data plane that has outlived its supervisor, with its sessions; whether there was one.
-
-        Raises:
-            AlreadyRunning, NotStarted.
-        """
-        self._directory.take()
-        try:
-            found = await self._directory.find_survivor(self._on_alarm)
-            if found is None:
-                return False
-            self._directory.keep_adoption(found.listening)
-            self._take_sockets(found)
-            os.close(found.board)
-            self._child = DataPlaneProcess([], -1, self._on_alarm)
-            with contextlib.suppress(_Gone):
-                await self._obey_us(self._child, found)
-            return True
-        finally:
-            await self.stop(0.0)
-
-    async def _take_over(self, wanted: LoadBalancer) -> bool:
-        """Adopts or succeeds a data plane that has outlived its supervisor; False when there is none."""
-        for _attempt in range(ADOPTION_ATTEMPTS):
-            found = await self._directory.find_survivor(self._on_alarm)
-            if found is None:
-                return False
-            running = self._adoptable(found)
-            try:
-                if running is None:
-                    await self._succeed(found, wanted)
-                else:
-                    await self._adopt(found, running)
-            except _Gone as error:
-                log.warning("not adopted reason=%s", error)
-                await self._release_children()
-                self._give_back_shared()
-                continue
-            if running is not None:
-                await self._apply_adopted(wanted)
-            return True
-        raise NotStarted("a data plane that serves could not be adopted")
-
-    async def _apply_adopted(self, wanted: LoadBalancer) -> None:
-        """Adoption must not end what serves because it cannot take something else."""
-        try:
-            await self.apply(wanted)
-        except BaseException:
-            await self._let_go()
-            raise
-
-    def _adoptable(self, found: Adoptee) -> LoadBalancer | None:
-        """What it serves; None when another release, or other settings, want another process."""
-        message = found.message
-        is_same = (message.version, message.release) == (VERSION, amphorad.__version__)
-        if not self._options.survive or not is_same or list(message.arguments) != self._arguments:
-            return None
-        try:
-            return decode_load_balancer(message.load_balancer)
-        except MessageError as error:
-            log.error("data plane cannot be adopted pid=%d reason=%s", message.pid, error)
-            return None
-
-    async def _adopt(self, found: Adoptee, running: LoadBalancer) -> None:
-        """Goes on as if this object had started it.
-
-        Raises:
-            _Gone.
-        """
-        message = found.message
-        self._directory.keep_adoption(found.listening)
-        self._take_sockets(found)
-        self._board = Board.attach(found.board)
-        self._child = self._new_child()
-        await self._obey_us(self._child, found)
-        self._running, self._generation = running, message.generation
-        self._files = {}  # which certificates it serves is not told: the next apply sends those on the disk
-        with contextlib.suppress(MessageError):
-            for transition in decode_transitions(message.transitions):
-                self._keep_transition(transition)
-        log.warning("data plane adopted pid=%d generation=%d", self._child.pid, self._generation)
-
-    async def _succeed(self, found: Adoptee, wanted: LoadBalancer) -> None:
-        """A new data plane on the sockets of one that cannot be adopted, which ends with its last session, at most HANDOVER_S later.
-
-        Both write their board, so the new one gets a copy. Each step leaves one that will go on if this process dies now: the old
-        one does not outlive this connection any more before the new one accepts.
-
-        Raises:
-            _Gone.
-            AmphoradError: the old one goes on serving.
-        """
-        began = time.monotonic()
-        old = DataPlaneProcess([], -1, self._on_alarm)
-        self._leaving.append(old)
-        self._directory.keep_adoption(found.listening)
-        self._take_sockets(found)
-        self._board = _successor_of(found.board, self._threads)
-        await self._obey_us(old, found)
-        try:
-            files = self._read_tls_files(wanted)
-            self._sockets.prepare(wanted)
-            if not self._options.survive:
-                self._directory.remove_adoption()
-            self._child = self._new_child()
-            await self._child.start()
-            await old.set_survival(survive=False)
-            await self._child.apply(1, wanted, dict(self._sockets.of(wanted)), files)
-        except BaseException as error:
-            if self._child is not None:
-                await self._child.kill()
-                self._child = None
-            with contextlib.suppress(DataPlaneDied):
-                await old.set_survival(survive=True)
-            await self._let_go()
-            if isinstance(error, DataPlaneDied | OSError):
-                raise NotStarted(f"{error}; the data plane before it serves on") from error
-            raise
-        await old.begin_stop(HANDOVER_S)
-        self._sockets.commit(wanted)
-        self._running, self._generation, self._files = wanted, 1, files
-        took_ms = (time.monotonic() - began) * 1000
-        log.warning("data plane pid=%d succeeds pid=%d took_ms=%d", self._child.pid, old.pid, took_ms)
-
-    async def _obey_us(self, child: DataPlaneProcess, found: Adoptee) -> None:
-        try:
-            child.adopt(found.channel, found.message.pid, frozenset(found.sockets))
-            await child.start()
-        except (DataPlaneDied, OSError) as error:
-            raise _Gone(f"data plane pid={found.message.pid} ended while it was adopted: {error}") from error
-
-    def _take_sockets(self, found: Adoptee) -> None:
-        """One for each address; a listener that shares it with another has sent a copy."""
-        kept: dict[Bind, socket.socket] = {}
-        for (_listener_id, bind), descriptor in found.sockets.items():
-            if bind in kept:
-                os.close(descriptor)
-            else:
-                kept[bind] = socket.socket(fileno=descriptor)
-        self._sockets.adopt(kept)
+        await self._spare.drop()
 
     async def hurry(self) -> None:
         """During `stop`: ends the data plane at once."""
-        for child in (*self._leaving, self._child):
-            if child is not None:
-                await child.kill()
+        await self._holdings.kill()
 
     @property
     def running(self) -> LoadBalancer | None:
@@ -403,12 +249,13 @@ class Supervisor:
     @property
     def board(self) -> Board | None:
         """What the data plane writes and everyone may read; None before the start."""
-        return self._board
+        return self._holdings.board
 
     @property
     def is_serving(self) -> bool:
         """There is a data plane that should be answering; False while a dead one has not been replaced."""
-        return self._child is not None and self._child.is_serving
+        child = self._holdings.child
+        return child is not None and child.is_serving
 
     @property
     def is_down(self) -> bool:
@@ -418,26 +265,20 @@ class Supervisor:
     @property
     def data_plane_pid(self) -> int:
         """Of the data plane that serves; 0 while there is none."""
-        return self._child.pid if self._child is not None and self._child.is_serving else 0
+        child = self._holdings.child
+        return child.pid if child is not None and child.is_serving else 0
 
     @property
     def ready_line(self) -> str:
         """One line of key=value for whoever waits for the start."""
+        holdings = self._holdings
         assert self._running is not None
-        assert self._board is not None
-        assert self._child is not None
+        assert holdings.child is not None
         return (
-            f"ready listeners={len(self._running.listeners)} sockets={len(self._sockets)} threads={self._threads}"
-            f" generation={self._generation} pid={os.getpid()} data_plane={self._child.pid}"
+            f"ready listeners={len(self._running.listeners)} sockets={len(holdings.sockets)} threads={holdings.threads}"
+            f" generation={self._generation} pid={os.getpid()} data_plane={holdings.child.pid}"
             f" admin={self._options.admin_socket}"
         )
-
-    # --- stick tables: what a restart of the service must not lose ---
-
-    def _table_space(self) -> TableSpace[Table]:
-        """The tables of the board, which cannot be closed while anybody holds this."""
-        assert self._board is not None
-        return TableSpace(self._board.memory, self._board.tables_at, Table, table_bytes)
 
     # --- certificates that expire ---
 
@@ -458,30 +299,12 @@ class Supervisor:
         for text in self._expiry.look(self._certificates, now):
             self._on_alarm(text)
 
-    async def _keep_tables(self) -> None:
-        while True:
-            await asyncio.sleep(SAVE_TABLES_S)
-            await asyncio.to_thread(self._save_tables)
-
-    def _save_tables(self) -> None:
-        try:
-            with self._saving:  # a thread of `_keep_tables` may still be at it when the end comes
-                self._tables.save(self._table_space())
-        except OSError as error:
-            self._on_alarm(f"stick tables not saved: {error.strerror or error}")
-
     # --- the data plane ---
-
-    def _new_child(self) -> DataPlaneProcess:
-        assert self._board is not None
-        return DataPlaneProcess(
-            self._arguments, self._board.fileno(), self._on_alarm, self._on_transition, self._directory.adoption
-        )
 
     async def _keep_running(self) -> None:
         failures = 0
         while True:
-            child = self._child
+            child = self._holdings.child
             assert child is not None
             await child.wait_ended()
             lived_s = time.monotonic() - child.started_at
@@ -492,7 +315,7 @@ class Supervisor:
                 self._show_serving(is_serving=False)
                 await asyncio.sleep(min(BACKOFF_S * 2.0 ** (failures - 2), BACKOFF_LIMIT_S))
             async with self._changing:
-                if self._child is child:  # an apply that saw it die has replaced it already otherwise
+                if self._holdings.child is child:  # an apply that saw it die has replaced it already otherwise
                     with contextlib.suppress(NotStarted):
                         await self._replace_child(self._generation, self._running, self._files_in_force())
 
@@ -517,15 +340,16 @@ class Supervisor:
         Raises:
             NotStarted: it did not come up with that configuration; `_keep_running` will try again with the one that served last.
         """
-        assert self._child is not None
+        holdings = self._holdings
+        assert holdings.child is not None
         assert load_balancer is not None
         began = time.monotonic()
-        await self._child.kill()
+        await holdings.child.kill()
         self._restarts += 1
-        self._child = child = await self._take_spare() or self._new_child()
+        holdings.child = child = await self._spare.take() or holdings.new_child()
         try:
             await child.start()
-            await child.apply(generation, load_balancer, dict(self._sockets.of(load_balancer)), files)
+            await child.apply(generation, load_balancer, dict(holdings.sockets.of(load_balancer)), files)
         except (DataPlaneDied, AmphoradError, OSError) as error:
             self._on_alarm(f"data plane did not start: {error}")
             await child.kill()
@@ -533,6 +357,11 @@ class Supervisor:
             raise NotStarted(str(error)) from error
         self._show_serving(is_serving=True)
         log.warning("data plane replaced pid=%d took_ms=%d", child.pid, (time.monotonic() - began) * 1000)
+
+    async def _keep_tables(self) -> None:
+        while True:
+            await asyncio.sleep(SAVE_TABLES_S)
+            await asyncio.to_thread(self._holdings.save_tables)
 
     async def _look_after(self) -> None:
         """Notices a data plane whose main loop hangs, and keeps a spare one."""
@@ -542,59 +371,16 @@ class Supervisor:
             now = time.monotonic()
             await self._see_off()
             if now - began < 2 * LOOK_S:  # else this process has been held up, and what was said to it is still unread
-                self._look_for_silence(now)
-            if now >= self._spare_at:
-                await self._keep_spare(now)
+                assert self._holdings.child is not None
+                self._silence.look(self._holdings.child, now)
+            await self._spare.keep(now)
 
     async def _see_off(self) -> None:
         """Of those that have been succeeded, gives the ended ones back."""
-        for child in [child for child in self._leaving if not child.is_running]:
-            self._leaving.remove(child)
+        leaving = self._holdings.leaving
+        for child in [child for child in leaving if not child.is_running]:
+            leaving.remove(child)
             await child.kill()  # there is nothing to end any more
-
-    def _look_for_silence(self, now: float) -> None:
-        """Only says so: its engine threads may well go on, and killing it would cost their sessions."""
-        child = self._child
-        assert child is not None
-        silence_s = now - child.heard_at
-        is_silent = child.is_serving and silence_s > SILENCE_LIMIT_S
-        if is_silent and self._silent is not child:
-            self._silent = child
-            what = "health checks and applies wait, sessions go on if only its main loop hangs"
-            self._on_alarm(f"data plane pid={child.pid} has not answered for {silence_s:.0f} s: {what}")
-        elif not is_silent and self._silent is not None:
-            if self._silent is child and child.is_running:
-                log.warning("data plane answers again pid=%d", child.pid)
-            self._silent = None
-
-    async def _keep_spare(self, now: float) -> None:
-        if self._spare is not None and self._spare.is_running:
-            return
-        if self._spare is not None:
-            self._on_alarm(f"spare data plane died {self._spare.exit_text}")
-            self._spare_at = now + SPARE_AFTER_S
-            await self._drop_spare()
-            return
-        self._spare = self._new_child()
-        try:
-            self._spare.launch()
-        except OSError as error:
-            self._on_alarm(f"no spare data plane: {error.strerror}")
-            self._spare_at = now + SPARE_AFTER_S
-            await self._drop_spare()
-
-    async def _take_spare(self) -> DataPlaneProcess | None:
-        spare = self._spare
-        if spare is None or not spare.is_running:
-            await self._drop_spare()
-            return None
-        self._spare = None
-        return spare
-
-    async def _drop_spare(self) -> None:
-        spare, self._spare = self._spare, None
-        if spare is not None:
-            await spare.kill()
 
     def _on_alarm(self, text: str) -> None:
         log.warning("alarm text=%r", text)
@@ -638,23 +424,24 @@ class Supervisor:
             return await self._apply(wanted, began)
 
     async def _apply(self, wanted: LoadBalancer, began: float) -> ApplyReceipt:
+        holdings = self._holdings
         assert self._running is not None
-        assert self._child is not None
+        assert holdings.child is not None
         steps = compare(self._running, wanted)
         files = self._read_tls_files(wanted)
         if steps.is_empty and files == self._files:
             return self._receipt(steps, changed=False, opened=0, closed=0, began=began)
-        opened = self._sockets.prepare(wanted)
+        opened = holdings.sockets.prepare(wanted)
         try:
-            if self._child.is_running:
-                await self._child.apply(self._generation + 1, wanted, dict(self._sockets.of(wanted)), files)
+            if holdings.child.is_running:
+                await holdings.child.apply(self._generation + 1, wanted, dict(holdings.sockets.of(wanted)), files)
             else:  # it keeps dying, perhaps of the old configuration
                 await self._replace_child(self._generation + 1, wanted, files)
         except AmphoradError:
-            self._sockets.roll_back()
+            holdings.sockets.roll_back()
             raise
         except DataPlaneDied as error:
-            self._sockets.roll_back()
+            holdings.sockets.roll_back()
             await self._replace_child(self._generation, self._running, self._files_in_force())
             raise NotStarted(f"{error}; the configuration before it serves again") from error
         self._generation += 1
@@ -662,13 +449,14 @@ class Supervisor:
         self.look_at_certificates(time.time())
         gone = set(steps.members_removed)
         self._transitions = {key: kept for key, kept in self._transitions.items() if key not in gone}
-        closed = self._sockets.commit(wanted)
+        closed = holdings.sockets.commit(wanted)
         receipt = self._receipt(steps, changed=True, opened=opened, closed=closed, began=began)
         log.info("applied generation=%d elapsed_ms=%d", receipt.generation, receipt.elapsed_s * 1000)
         return receipt
 
     def _receipt(self, steps: Plan, *, changed: bool, opened: int, closed: int, began: float) -> ApplyReceipt:
-        assert self._child is not None
+        child = self._holdings.child
+        assert child is not None
         return ApplyReceipt(
             generation=self._generation,
             changed=changed,
@@ -676,9 +464,9 @@ class Supervisor:
             changes=tuple(steps.describe().splitlines()[1:]),  # without the summary
             sockets_opened=opened,
             sockets_closed=closed,
-            sockets_kept=len(self._sockets) - opened,
+            sockets_kept=len(self._holdings.sockets) - opened,
             elapsed_s=time.monotonic() - began,
-            draining=self._child.draining,
+            draining=child.draining,
         )
 
     def status(self) -> Status:
@@ -690,9 +478,9 @@ class Supervisor:
         What is made raises ValueError when the board has been closed meanwhile.
         """
         assert self._running is not None
-        assert self._board is not None
-        assert self._child is not None
-        child, running, board = self._child, self._running, self._board
+        assert self._holdings.board is not None
+        assert self._holdings.child is not None
+        child, running, board = self._holdings.child, self._running, self._holdings.board
         alarms = tuple(self._alarms)
         transitions = {key: tuple(kept) for key, kept in self._transitions.items()}
         certificates = self._certificates
@@ -700,10 +488,10 @@ class Supervisor:
             pid=child.pid if child.is_running else 0,
             uptime_s=time.monotonic() - child.started_at,
             restarts=self._restarts,
-            threads=self._threads,
+            threads=self._holdings.threads,
             sessions=child.sessions,
             draining=child.draining,
-            spare=self._spare.pid if self._spare is not None and self._spare.is_running else 0,
+            spare=self._spare.pid,
         )
         generation = self._generation
         peers = tuple(PeerStatus.of(news) for news in child.peers)
@@ -720,17 +508,3 @@ class Supervisor:
             listeners=build_listeners(running, board, transitions, certificates),
             peers=peers,
         )
-
-
-def _successor_of(descriptor: int, threads: int) -> Board:
-    """A board with what another one holds, which is closed; empty when that is of another version."""
-    try:
-        old = Board.attach(descriptor)
-    except ValueError:
-        os.close(descriptor)
-        return Board.create(threads)
-    board = Board.create(max(threads, old.threads))
-    with contextlib.suppress(ValueError):  # another size: another version in all but name
-        board.copy_from(old)
-    old.close()
-    return board

@@ -9,16 +9,34 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+from dataclasses import replace
 from typing import TYPE_CHECKING
+
+from amphorad.model import Member, Mode, Pool
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["Exporter"]
+    from amphorad.model import LoadBalancer
 
+__all__ = ["Exporter", "with_exporter"]
+
+EXPORTER = "prometheus-exporter-internal"  # HAProxy's name for it (Octavia contract section 4.6)
 HEAD_LIMIT_BYTES = 32768
 IDLE_S = 30.0
 MAX_CLIENTS = 64
+
+
+def with_exporter(load_balancer: LoadBalancer, port: int) -> LoadBalancer:
+    """PROMETHEUS listeners get a pool whose only member is the exporter."""
+    if not port or not any(listener.is_prometheus for listener in load_balancer.listeners):
+        return load_balancer
+    pool = Pool(id=EXPORTER, mode=Mode.HTTP, members=(Member(id=EXPORTER, address="127.0.0.1", port=port),))
+    listeners = tuple(
+        replace(listener, pools=(pool,), default_pool=pool.id) if listener.is_prometheus else listener
+        for listener in load_balancer.listeners
+    )
+    return replace(load_balancer, listeners=listeners)
 
 
 class Exporter:

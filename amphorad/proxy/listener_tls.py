@@ -3,23 +3,66 @@
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from amphorad.errors import ConfigError
 from amphorad.model import ClientAuthentication
-from amphorad.proxy.staples import staples_of
+from amphorad.proxy.staples import StapleWatch, staples_of
 from amphorad.proxy.tls.context import ServerContext
 from amphorad.tls_files import ISSUER_SUFFIX, RESPONSE_SUFFIX, certificate_files
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from amphorad.model import Listener
+    from amphorad.model import Listener, ListenerTls
 
-__all__ = ["build_context", "files_of"]
+__all__ = ["ListenerContext", "listener_context"]
+
+HANDSHAKE_ALARM_INTERVAL_S = 60.0
 
 
-def files_of(listener: Listener, files: Mapping[str, bytes]) -> dict[str, bytes]:
+@dataclass(slots=True, eq=False, repr=False)
+class ListenerContext:
+    """A listener's context, what it was made from, and what was told of it. No repr: there are private keys inside."""
+
+    listener_id: str
+    options: ListenerTls
+    files: dict[str, bytes]
+    context: ServerContext
+    staples: StapleWatch
+    failures: int = 0
+    alarmed_at: float = float("-inf")
+
+    def look(self, now: float, wall: float) -> list[str]:
+        """Tells of OCSP responses that are not sent, and of handshakes that failed, the latter once a minute at most."""
+        alarms = self.staples.look(wall)
+        count, reason = self.context.failures()
+        if count != self.failures and now - self.alarmed_at >= HANDSHAKE_ALARM_INTERVAL_S:
+            self.failures, self.alarmed_at = count, now
+            alarms.append(f"listener {self.listener_id}: SSL handshake failure ({count} so far, latest: {reason})")
+        return alarms
+
+
+def listener_context(
+    listener: Listener, files: Mapping[str, bytes], known: ListenerContext | None
+) -> ListenerContext | None:
+    """How the listener's clients are spoken to; `known`, unless options or the bytes of a file have changed. None: plain.
+
+    Raises:
+        ConfigError: a file's content is missing, or a certificate, key, CA, CRL or cipher list is unusable; the message names
+            the file or the option.
+    """
+    if listener.tls is None:
+        return None
+    own = _files_of(listener, files)
+    if known is not None and (known.options, known.files) == (listener.tls, own):
+        return known
+    context = _build_context(listener, own)
+    return ListenerContext(listener.id, listener.tls, own, context, StapleWatch(listener.id, context.staples))
+
+
+def _files_of(listener: Listener, files: Mapping[str, bytes]) -> dict[str, bytes]:
     """Those of `files` that the listener's context is built from.
 
     Raises:
@@ -40,7 +83,7 @@ def files_of(listener: Listener, files: Mapping[str, bytes]) -> dict[str, bytes]
     return {path: files[path] for path in paths}
 
 
-def build_context(listener: Listener, files: Mapping[str, bytes]) -> ServerContext:
+def _build_context(listener: Listener, files: Mapping[str, bytes]) -> ServerContext:
     """The context of a TLS listener.
 
     Without a choice of the file's, an HTTP listener offers HTTP/2 and HTTP/1.1, as recent HAProxy does.

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from amphorad.extras import Extras
     from amphorad.model import Member, Pool
 
-__all__ = ["STICKS", "USABLE", "Ejection", "MemberId", "MemberStates", "PoolId"]
+__all__ = ["STICKS", "USABLE", "Ejection", "MemberId", "MemberStates", "PoolId", "is_checked"]
 
 PoolId = tuple[str, str]  # listener, pool
 MemberId = tuple[str, str, str]
@@ -33,6 +33,11 @@ RAMP_STEPS = 20
 LEAST_STEP_S = 0.2
 RAMP_SCALE = 256  # weights are counted in this while a member grows
 _GROWING = (Algorithm.ROUND_ROBIN, Algorithm.WEIGHTED_ROUND_ROBIN, Algorithm.LEAST_CONNECTIONS)
+
+
+def is_checked(member: Member) -> bool:
+    """A health monitor looks at it."""
+    return member.checked and member.admin_state_up
 
 
 @dataclass(frozen=True, slots=True)

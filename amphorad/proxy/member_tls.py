@@ -26,8 +26,9 @@ HANDSHAKE_ALARM_INTERVAL_S = 60.0
 
 @dataclass(slots=True, eq=False)
 class PoolTls:
-    """A pool's context, what it was made from, and what was told of it."""
+    """A pool's context, what it was made from, and what was told of it. `place` names the pool in messages."""
 
+    place: str
     options: MemberTls
     mode: Mode
     files: dict[str, bytes] = field(repr=False)  # there are private keys inside
@@ -35,29 +36,27 @@ class PoolTls:
     failures: int = 0
     alarmed_at: float = float("-inf")
 
-    def expiry_alarms(self, place: str) -> list[str]:
+    def expiry_alarms(self) -> list[str]:
         """A warning when the certificate that members get to see has expired or is about to."""
         alarms = []
         for file, left_s in self.context.expiries:
             if left_s <= 0:
-                alarms.append(f"{place}: certificate {file} has expired")
+                alarms.append(f"{self.place}: certificate {file} has expired")
             elif left_s < EXPIRY_WARNING_S:
-                alarms.append(f"{place}: certificate {file} expires in {left_s // DAY_S} days")
+                alarms.append(f"{self.place}: certificate {file} expires in {left_s // DAY_S} days")
         return alarms
 
-    def failure_alarm(self, place: str, now: float) -> str | None:
+    def failure_alarm(self, now: float) -> str | None:
         """Tells of handshakes that failed, once a minute at most."""
         count, reason = self.context.failures()
         if count == self.failures or now - self.alarmed_at < HANDSHAKE_ALARM_INTERVAL_S:
             return None
         self.failures, self.alarmed_at = count, now
-        return f"{place}: SSL handshake failure with a member ({count} so far, latest: {reason})"
+        return f"{self.place}: SSL handshake failure with a member ({count} so far, latest: {reason})"
 
 
-def pool_tls(place: str, pool: Pool, files: Mapping[str, bytes], known: PoolTls | None) -> PoolTls | None:
+def pool_tls(listener_id: str, pool: Pool, files: Mapping[str, bytes], known: PoolTls | None) -> PoolTls | None:
     """How the pool's members are spoken to; `known`, unless options or the bytes of a file have changed. None: plain.
-
-    `place` names the pool in messages.
 
     Raises:
         ConfigError: a file's content is missing, or a certificate, key, CA, CRL or cipher list is unusable; the message names
@@ -65,6 +64,7 @@ def pool_tls(place: str, pool: Pool, files: Mapping[str, bytes], known: PoolTls 
     """
     if pool.tls is None:
         return None
+    place = f"pool {pool.id} of listener {listener_id}"
     for path in pool_files(pool.tls):
         if path not in files:
             raise ConfigError(f"{place}: the content of a file is missing", word=path)
@@ -72,7 +72,7 @@ def pool_tls(place: str, pool: Pool, files: Mapping[str, bytes], known: PoolTls 
     if known is not None and (known.options, known.mode, known.files) == (pool.tls, pool.mode, own):
         return known
     try:
-        return PoolTls(pool.tls, pool.mode, own, _context(pool.tls, pool.mode, own))
+        return PoolTls(place, pool.tls, pool.mode, own, _context(pool.tls, pool.mode, own))
     except ValueError as error:
         raise ConfigError(f"{place}: {error}") from error
 

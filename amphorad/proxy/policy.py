@@ -6,6 +6,7 @@ scheme https if !{ ssl_fc }`, then both other kinds of redirect, then REDIRECT_T
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from amphorad.errors import ConfigError
@@ -13,10 +14,20 @@ from amphorad.model import L7Action, L7Compare, L7RuleType
 from amphorad.proxy.wire.matcher import Action, Compare, PolicyError, PolicyProgram, PolicyRow, RuleRow, Source
 
 if TYPE_CHECKING:
+    from collections.abc import Container, Mapping
+
     from amphorad.model import L7Policy, L7Rule, Listener
 
-__all__ = ["DEFAULT_REDIRECT_CODE", "compile_policies", "policy_pool_ids"]
+__all__ = [
+    "DEFAULT_REDIRECT_CODE",
+    "ListenerPolicies",
+    "OverrunWatch",
+    "compile_policies",
+    "listener_policies",
+    "policy_pool_ids",
+]
 
+OVERRUN_ALARM_INTERVAL_S = 60.0  # at most one alarm of a rule in that time
 DEFAULT_REDIRECT_CODE: Final = 302
 _REDIRECT_CODES: Final = frozenset({301, 302, 303, 307, 308})
 
@@ -56,6 +67,28 @@ _COMPARES: Final = {
     L7Compare.CONTAINS: Compare.PART,
     L7Compare.REGEX: Compare.REGEX,
 }
+
+
+@dataclass(frozen=True, slots=True)
+class ListenerPolicies:
+    """A listener's compiled policies, and what they were made from."""
+
+    policies: tuple[L7Policy, ...]
+    redirect_plain_to_https: bool
+    program: PolicyProgram
+
+
+def listener_policies(listener: Listener, known: ListenerPolicies | None) -> ListenerPolicies | None:
+    """The listener's policies; `known`, unless they have changed: nothing is compiled again, counts go on. None: it has none.
+
+    Raises:
+        ConfigError: as `compile_policies`.
+    """
+    own = (listener.policies, listener.redirect_plain_to_https)
+    if known is not None and (known.policies, known.redirect_plain_to_https) == own:
+        return known
+    program = compile_policies(listener)
+    return ListenerPolicies(*own, program) if program is not None else None
 
 
 def policy_pool_ids(listener: Listener) -> list[str]:
@@ -116,3 +149,37 @@ def _rule_row(rule: L7Rule) -> RuleRow:
         fold=rule.type is L7RuleType.HOST_NAME,
         number=int(rule.value) if rule.type is L7RuleType.SSL_VERIFY_RESULT else 0,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _Overruns:
+    """Searches of an L7 rule that were given up, as last reported."""
+
+    count: int
+    alarmed_at: float
+
+
+class OverrunWatch:
+    """Tells of L7 rules whose regular expression was given up beyond a limit, each once a minute at most."""
+
+    def __init__(self) -> None:
+        self._seen: dict[tuple[str, str], _Overruns] = {}  # by listener and rule
+
+    def keep(self, listener_ids: Container[str]) -> None:
+        """Forgets what was told of other listeners."""
+        self._seen = {key: seen for key, seen in self._seen.items() if key[0] in listener_ids}
+
+    def look(self, policies: Mapping[str, ListenerPolicies], now: float) -> list[str]:
+        """What is new, as sentences. `policies` by listener."""
+        alarms = []
+        for listener_id, compiled in policies.items():
+            for rule_id, count in compiled.program.overruns().items():
+                seen = self._seen.get((listener_id, rule_id))
+                if seen is not None and (seen.count == count or now - seen.alarmed_at < OVERRUN_ALARM_INTERVAL_S):
+                    continue
+                self._seen[listener_id, rule_id] = _Overruns(count, now)
+                alarms.append(
+                    f"L7 rule {rule_id} of listener {listener_id}: its regular expression was given up beyond a limit "
+                    f"and taken as no match ({count} times so far)"
+                )
+        return alarms

@@ -58,9 +58,10 @@ from amphorad.namespace_entry import enter
 from amphorad.plan import MemberKey
 from amphorad.privileges import drop_to, see_read_only, set_name
 from amphorad.proxy.admin_log import Severity
-from amphorad.proxy.data_plane import DataPlane, Settings
+from amphorad.proxy.data_plane import DataPlane
 from amphorad.proxy.exporter import Exporter
 from amphorad.proxy.peers.exchange import PeerExchange
+from amphorad.proxy.settings import Settings
 from amphorad.status import build_listeners
 
 if TYPE_CHECKING:

@@ -13,7 +13,8 @@ import time
 
 from amphorad.board import Board
 from amphorad.model import Listener, LoadBalancer, Member, Mode, Pool
-from amphorad.proxy.data_plane import DataPlane, Settings
+from amphorad.proxy.data_plane import DataPlane
+from amphorad.proxy.settings import Settings
 
 CHANGES = 200
 

@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from amphorad.errors import ConfigError
 from amphorad.model import Bind, L7Action, L7Compare, L7Policy, L7Rule, L7RuleType, Listener, Mode, Pool
-from amphorad.proxy.policy import compile_policies, policy_pool_ids
+from amphorad.proxy.policy import (
+    OVERRUN_ALARM_INTERVAL_S,
+    ListenerPolicies,
+    OverrunWatch,
+    compile_policies,
+    listener_policies,
+    policy_pool_ids,
+)
 from amphorad.proxy.tls.facts import choose_policy
 from tests.support.certificates import Authority
+
+if TYPE_CHECKING:
+    from amphorad.proxy.wire.matcher import PolicyProgram
 
 REQUEST = b"GET /a/b.jpg HTTP/1.1\r\nHost: Www.x\r\nX-A: v\r\nCookie: c=v\r\n\r\n"
 
@@ -159,3 +169,51 @@ def test_redirect_to_https_comes_after_reject_and_before_other_redirects() -> No
     assert ask(b"/no") == (0, None)
     assert ask(b"/yes?q") == (1, b"https://h:8/yes?q")
     assert choose_policy(program, b"GET /yes HTTP/1.1\r\nHost: h\r\n\r\n", None) == 2  # over TLS
+
+
+def test_policies_that_have_not_changed_stay_compiled() -> None:
+    first = listener_policies(listener(policy("REJECT")), None)
+
+    assert first is not None
+    assert listener_policies(listener(policy("REJECT")), first) is first
+    changed = listener_policies(listener(policy("REJECT"), policy("REJECT")), first)
+    assert changed is not None
+    assert changed.program is not first.program
+    assert listener_policies(listener(), first) is None
+
+
+class Program:
+    """Counts what it is told to; stands in for compiled policies."""
+
+    def __init__(self) -> None:
+        self.counts: dict[str, int] = {}
+
+    def overruns(self) -> dict[str, int]:
+        return self.counts
+
+
+def test_overruns_of_a_rule_are_told_of_once_in_a_while() -> None:
+    program, watch = Program(), OverrunWatch()
+    policies = {"l": ListenerPolicies((), False, cast("PolicyProgram", program))}
+    assert watch.look(policies, 100.0) == []
+
+    program.counts["r"] = 2
+    assert watch.look(policies, 101.0) == [
+        "L7 rule r of listener l: its regular expression was given up beyond a limit and taken as no match (2 times so far)"
+    ]
+    program.counts["r"] = 3
+    assert watch.look(policies, 100.0 + OVERRUN_ALARM_INTERVAL_S) == []
+    assert "(3 times so far)" in watch.look(policies, 101.0 + OVERRUN_ALARM_INTERVAL_S)[0]
+    assert watch.look(policies, 1000.0) == []  # nothing new
+
+
+def test_overruns_of_a_listener_that_was_gone_are_told_of_at_once() -> None:
+    program, watch = Program(), OverrunWatch()
+    policies = {"l": ListenerPolicies((), False, cast("PolicyProgram", program))}
+    program.counts["r"] = 1
+    watch.look(policies, 100.0)
+
+    watch.keep({"l"})
+    assert watch.look(policies, 101.0) == []
+    watch.keep({"other"})
+    assert len(watch.look(policies, 102.0)) == 1
