@@ -18,7 +18,7 @@ from amphorad.proxy.engine.outcome cimport GO_ON, STOP, abort, answer, finish, m
 from amphorad.proxy.engine.persistence cimport PERSISTENCE_LINES, persistence_response
 from amphorad.proxy.engine.relay cimport relay_start
 from amphorad.proxy.engine.runtime cimport (
-    AT_EOF, COMPOSE_BYTES, FAILED, HEAD_BYTES, HEADROOM, HSTS_BYTES, KEEP_CLIENT, MEMBER_KEEPS, MEMBER_STOPPED_READING,
+    AT_EOF, CLIENT_CLOSES, COMPOSE_BYTES, FAILED, HEAD_BYTES, HEADROOM, HSTS_BYTES, KEEP_CLIENT, MEMBER_KEEPS, MEMBER_STOPPED_READING,
     NO_PERSISTENCE, OFFERED_UPGRADE, PEER_CLOSED, READABLE, REGISTERED, REPLAYABLE, REQUEST_DONE, RESPONSE_DONE, RESPONSE_STARTED,
     SCRATCH_BYTES, SPLICE_RESPONSE, UNCHUNK, WRITABLE, Block, Conn, ListenerConfig, PoolView, Thread,
     load_config, load_view,
@@ -40,6 +40,7 @@ cdef enum:
     FIRST_WINDOW_LOG2 = 14
     SHORT_WINDOW_LOG2 = 12      # first read of a response when the last one was spliced: less to copy
     NEVER_MS = 0x0fffffffffffffff
+    LAST_BYTES = RESPONSE_DONE | REQUEST_DONE | CLIENT_CLOSES  # together: the client connection is closed in this pass
     NO_SPLICE = 200             # a `splice_after` from here on means never
 
 
@@ -385,6 +386,8 @@ cdef int pass_on(Session *session, const uint8_t *data, int64_t length, int more
         session.member_conn.conn.window = FIRST_WINDOW_LOG2
     count_out(session, <uint64_t>length)
     progress(session)
+    if session.flags & LAST_BYTES == LAST_BYTES and not member_reads_on(session):
+        more = 1  # the end of the connection: it goes in the same segment
     if length and conn_write(&session.client, data, <uint64_t>length, more) == BROKEN:
         return abort(session, c'C', c'D')
     give_client_time(session)

@@ -45,7 +45,7 @@ cdef extern from "<openssl/ssl.h>" nogil:
     int SSL_set_ex_data(SSL *ssl, int index, void *data)
     void *SSL_get_ex_data(const SSL *ssl, int index)
     enum:
-        TLS_ST_BEFORE
+        TLS_ST_BEFORE, TLS_ST_SW_SESSION_TICKET
     int SSL_get_state(const SSL *ssl)
     int SSL_session_reused(const SSL *ssl)
     int SSL_version(const SSL *ssl)

@@ -22,6 +22,7 @@ cdef struct TlsState:
     uint8_t is_drained          # the last read of the socket fell short
     uint8_t has_received        # anything at all
     uint8_t has_ended           # the peer closed
+    uint8_t holds_back          # more follows at once: the kernel may wait for that
     uint8_t failure             # of the handshake, a HandshakeFailure
 
 # towards clients

@@ -21,12 +21,13 @@ from libc.string cimport memcpy, strcmp, strdup
 
 from amphorad.proxy.engine.memory cimport block_data, block_give, block_take
 from amphorad.proxy.engine.runtime cimport FAILED, HANDSHAKING, PEER_CLOSED, READABLE, SHUT, Block, Transport
-from amphorad.proxy.engine.system cimport EINTR, MSG_NOSIGNAL, SHUT_WR, errno, recv, send, set_errno, shutdown
+from amphorad.proxy.engine.system cimport EINTR, MSG_MORE, MSG_NOSIGNAL, SHUT_WR, errno, recv, send, set_errno, shutdown
 from amphorad.proxy.tls.context cimport count_failure, distrust_of
 from amphorad.proxy.tls.member_context cimport count_member_failure, offers_h2, resumption_free, use_session_keeper
 from amphorad.proxy.tls.openssl cimport (
     BIO, BIO_CTRL_EOF, BIO_CTRL_FLUSH, BIO_METHOD, BIO_TYPE_SOURCE_SINK, ERR_clear_error, ERR_peek_error, SSL, SSL_CTX,
-    SSL_ERROR_WANT_READ, SSL_ERROR_WANT_WRITE, SSL_ERROR_ZERO_RETURN, TLS_ST_BEFORE, BIO_clear_retry_flags, BIO_get_data,
+    SSL_ERROR_WANT_READ, SSL_ERROR_WANT_WRITE, SSL_ERROR_ZERO_RETURN, TLS_ST_BEFORE, TLS_ST_SW_SESSION_TICKET, BIO_clear_retry_flags,
+    BIO_get_data,
     BIO_get_new_index, BIO_meth_new, BIO_meth_set_ctrl, BIO_meth_set_read, BIO_meth_set_write, BIO_new, BIO_set_data,
     BIO_set_init, BIO_set_retry_read, BIO_set_retry_write, SSL_free, SSL_get0_alpn_selected, SSL_get_error, SSL_get_state, SSL_has_pending, SSL_is_init_finished,
     SSL_new, SSL_read_ex, SSL_set_accept_state, SSL_set_bio, SSL_shutdown, SSL_write_ex,
@@ -284,6 +285,7 @@ cdef ssize_t tls_transmit(Conn *conn, const void *buffer, size_t length, int mor
     cdef size_t total = 0
     cdef size_t count = 0
     cdef int result
+    state.holds_back = more != 0
     ERR_clear_error()
     while total < length:
         result = SSL_write_ex(state.ssl, <const char *>buffer + total, length - total, &count)
@@ -299,20 +301,24 @@ cdef ssize_t tls_transmit(Conn *conn, const void *buffer, size_t length, int mor
     return <ssize_t>total
 
 
+cdef void say_goodbye(TlsState *state) noexcept nogil:
+    """close_notify, in one segment with the FIN that follows at once."""
+    ERR_clear_error()
+    state.holds_back = 1
+    SSL_shutdown(state.ssl)
+
+
 cdef int tls_finish(Conn *conn) noexcept nogil:
     """close_notify and FIN; in a handshake only the latter."""
-    cdef TlsState *state = <TlsState *>conn.transport_state
     if not conn.flags & (HANDSHAKING | FAILED):
-        ERR_clear_error()
-        SSL_shutdown(state.ssl)
+        say_goodbye(<TlsState *>conn.transport_state)
     return shutdown(conn.fd, SHUT_WR)
 
 
 cdef void tls_release(Conn *conn) noexcept nogil:
     cdef TlsState *state = <TlsState *>conn.transport_state
     if not conn.flags & (HANDSHAKING | FAILED | SHUT) and conn.out == NULL:
-        ERR_clear_error()
-        SSL_shutdown(state.ssl)
+        say_goodbye(state)
     SSL_free(state.ssl)
     block_give(conn.thread, state.received)
     free(state.name)
@@ -362,10 +368,14 @@ cdef int bio_read(BIO *bio, char *out, int wanted) noexcept nogil:
 
 cdef int bio_write(BIO *bio, const char *data, int length) noexcept nogil:
     cdef Conn *conn = <Conn *>BIO_get_data(bio)
+    cdef const TlsState *state = <const TlsState *>conn.transport_state
+    cdef int flags = MSG_NOSIGNAL
     cdef ssize_t count
+    if state.holds_back or conn.flags & HANDSHAKING and SSL_get_state(state.ssl) == TLS_ST_SW_SESSION_TICKET:
+        flags |= MSG_MORE  # a ticket of TLS 1.3 goes with the first answer, or by itself after 0.2 s (tcp(7), TCP_CORK)
     BIO_clear_retry_flags(bio)
     while True:
-        count = send(conn.fd, data, length, MSG_NOSIGNAL)
+        count = send(conn.fd, data, length, flags)
         if count >= 0 or errno != EINTR:
             break
     if count < 0 and errno == EAGAIN:
