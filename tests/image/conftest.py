@@ -20,6 +20,19 @@ IMAGE = Path(os.environ.get("AMPHORAD_IMAGE", "images/out/amphorad.qcow2"))
 _WHY_NOT = why_impossible("keepalived")
 needs_containers = [pytest.mark.skipif(_WHY_NOT is not None, reason=str(_WHY_NOT))]
 
+# Whether the test itself failed: known to its fixtures when they end.
+HAS_FAILED = pytest.StashKey[bool]()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[pytest.TestReport]:
+    report: pytest.TestReport = yield
+    if call.when == "setup":
+        item.stash[HAS_FAILED] = True  # until it has come to its end
+    elif call.when == "call":
+        item.stash[HAS_FAILED] = report.failed
+    return report
+
 
 @pytest.fixture(scope="session")
 def tree(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Root]:

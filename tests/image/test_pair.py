@@ -5,15 +5,14 @@ The system is the image's when there is one, else this machine's (see `host_tree
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.image.conftest import needs_containers
+from tests.image.conftest import HAS_FAILED, needs_containers
 from tests.support.api_certificates import make_identities
 from tests.support.boot_files import HEARTBEAT_KEY
-from tests.support.container_pair import VIP, ContainerPair, wait_for
+from tests.support.container_pair import VIP, ContainerPair, SharedPair, wait_for
 from tests.support.controller import modules
 from tests.support.octavia_render import require_octavia
 from tests.support.package_wheel import make_wheel
@@ -37,23 +36,19 @@ pytestmark = [
 
 
 @pytest.fixture(scope="module")
-def pair(tree: Root, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ContainerPair]:
+def shared(tree: Root, tmp_path_factory: pytest.TempPathFactory) -> Iterator[SharedPair]:
     identities = make_identities(tmp_path_factory.mktemp("pki"), "33333333-39b2-4a36-8f0a-0e6c3c1a1a11")
-    with ContainerPair(tree, tmp_path_factory.mktemp("pair"), identities) as found:
-        began = time.monotonic()
-        found.bring_up()
-        print(f"in service {time.monotonic() - began:.1f} s after the boot")
+    with SharedPair(lambda: ContainerPair(tree, tmp_path_factory.mktemp("pair"), identities)) as found:
         yield found
 
 
 @pytest.fixture
-def settled(pair: ContainerPair) -> ContainerPair:
-    """Whatever a test before has done to it."""
-    for node in pair.nodes:
-        node.mend_link()
-        node.container.run("systemctl", "start", "amphora-agent")
-    pair.settle()
-    return pair
+def settled(shared: SharedPair, request: pytest.FixtureRequest) -> Iterator[ContainerPair]:
+    try:
+        yield shared.settled()
+    finally:
+        if request.node.stash.get(HAS_FAILED, True):
+            shared.give_up()
 
 
 def gap(answers: Answers, what: str) -> float:
@@ -157,11 +152,10 @@ def test_active_node_without_power_is_replaced_and_comes_back_without_a_controll
     first, second = settled.master, settled.backup
 
     with settled.client() as client:
-        first.container.pull_the_plug()
+        first.lose_power()
         wait_for(second.has_vip, "the VIP on the other node")
         answers = client.end()
-    first.hot_plug()  # a virtual machine has its interfaces at power-on
-    took = first.container.boot()
+    took = first.power_on()
     settled.settle()
 
     assert gap(answers, "power cut") < 15

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from tests.support.api_certificates import Identities
 
-__all__ = ["HTTP", "LB_ID", "TCP", "VIP", "AmphoraNode", "ContainerPair", "wait_for"]
+__all__ = ["HTTP", "LB_ID", "TCP", "VIP", "AmphoraNode", "ContainerPair", "SharedPair", "wait_for"]
 
 LB_ID = "5f8e4a53-39b2-4a36-8f0a-0e6c3c1a1a11"
 VIP, SUBNET, OUTSIDE = "203.0.113.7", "203.0.113.0/24", "203.0.113.1"
@@ -117,6 +117,19 @@ class AmphoraNode:
 
     def mend_link(self) -> None:
         self._pair.switch.run("ip", "link", "set", self._port, "up")
+
+    def lose_power(self) -> None:
+        """Everything ends at once, the interface of the VIP first: what a dying kernel would still send reaches nobody.
+
+        Taken away, because the namespace below it lives on for as long as one of its connections waits for an answer.
+        """
+        self._pair.switch.run("ip", "link", "delete", self._port)
+        self.container.pull_the_plug()
+
+    def power_on(self) -> float:
+        """Seconds until it has booted. A virtual machine has its interfaces at power-on."""
+        self.hot_plug()
+        return self.container.boot()
 
     def install(self, wheel: Path) -> None:
         """What an operator does to upgrade in place; the agent is restarted by the caller."""
@@ -321,3 +334,43 @@ class ContainerPair:
             return message if message["id"] == node.amphora_id and fact(message) else None
 
         return wait_for(found, f"a heartbeat of {node.name}")
+
+
+class SharedPair:
+    """A pair in service for many tests, one after the other; `with` ends it.
+
+    Args:
+        make: gives a pair that has not been booted.
+    """
+
+    def __init__(self, make: Callable[[], ContainerPair]) -> None:
+        self._make = make
+        self._pair: ContainerPair | None = None
+
+    def __enter__(self) -> SharedPair:
+        return self
+
+    def __exit__(self, *_unused: object) -> None:
+        pair, self._pair = self._pair, None
+        if pair is not None:
+            pair.__exit__()
+
+    def settled(self) -> ContainerPair:
+        """All links and agents there, one node MASTER, the other BACKUP, whatever the test before has done."""
+        if self._pair is None:
+            self._pair = self._make().__enter__()
+            began = time.monotonic()
+            self._pair.bring_up()
+            print(f"in service {time.monotonic() - began:.1f} s after the boot")
+        for node in self._pair.nodes:
+            node.mend_link()
+            node.container.run("systemctl", "start", "amphora-agent")
+        self._pair.settle()
+        return self._pair
+
+    def give_up(self) -> None:
+        """Ends a pair that a failed test may have left in any state, and prints what its agents said; the next one is new."""
+        for node in self._pair.nodes if self._pair is not None else ():
+            with contextlib.suppress(Exception):
+                print(f"--- agent {node.name}:\n{node.container.journal('-u', 'amphora-agent')[-3000:]}")
+        self.__exit__()
