@@ -27,7 +27,7 @@ from amphorad.proxy.engine.session cimport (
 from amphorad.proxy.engine.system cimport SO_LINGER, SOL_SOCKET, linger, peek_u32, setsockopt
 from amphorad.proxy.engine.traffic_log cimport log_end
 from amphorad.proxy.http2.member_stream cimport member_stream_fate
-from amphorad.proxy.http2.state cimport FATE_HTTP_1, FATE_REFUSED, FATE_RESET
+from amphorad.proxy.http2.state cimport FATE_HTTP_1, FATE_MALFORMED, FATE_REFUSED, FATE_RESET
 from amphorad.proxy.wire.http1 cimport BODY_UNTIL_CLOSE, HEAD, NO_BODY
 
 
@@ -180,7 +180,8 @@ cdef int send_answer(Session *session, const uint8_t *text, uint64_t length) noe
     session.flags |= RESPONSE_STARTED | RESPONSE_DONE
     session.phase = EXCHANGE
     if conn_write(&session.client, text, length, 0) == BROKEN:
-        return abort(session, c'C', c'L')
+        count_event(session, C_CLIENT_ABORTS)
+        return end_abruptly(session)  # why there was an answer of our own is what the log says
     timer_set(session.client.thread, &session.client.timer, session.client.thread.now_ms + session.timeout_client_ms)
     return GO_ON
 
@@ -205,6 +206,10 @@ cdef int abort(Session *session, char cause, char stage) noexcept nogil:
         count_event(session, C_MEMBER_ABORTS)
         if session.member != NULL and session.status < 500:  # else it counts as a bad answer below
             note_answer_failure(session)
+    return end_abruptly(session)
+
+
+cdef int end_abruptly(Session *session) noexcept nogil:
     if session.flags & RESPONSE_STARTED and session.status:
         count_exchange(session)
     if session.log != NULL:
@@ -252,6 +257,8 @@ cdef int member_died(Session *session) noexcept nogil:
     cdef uint32_t uses = session.member_conn.uses
     cdef int nothing_came = session.response == NULL
     cdef int fate = member_stream_fate(session.member_conn)
+    if fate == FATE_MALFORMED:
+        return answer(session, 502, c'P', c'H')
     if fate == FATE_REFUSED or fate == FATE_HTTP_1:
         if session.request != NULL and session.retries_left:
             # the member has not looked at it (RFC 9113 8.7): safe to send again, whatever it asks for

@@ -48,9 +48,10 @@ cdef enum:                      # MemberStream.flags
 cdef enum:                      # MemberStream.fate: why it ended without the whole response
     FATE_NONE = 0
     FATE_LOST                   # the connection ended
-    FATE_RESET                  # the member gave it up, or sent what is none
+    FATE_RESET                  # the member gave it up
     FATE_REFUSED                # the member has not looked at the request
     FATE_HTTP_1                 # it wants it over HTTP/1.1
+    FATE_MALFORMED              # what it sent is no response
 
 cdef struct Chain:              # bytes in blocks, first in, first out
     Block *first

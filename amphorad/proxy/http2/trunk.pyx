@@ -52,7 +52,7 @@ from amphorad.proxy.http2.nghttp2 cimport (
 )
 from amphorad.proxy.http2.reply cimport REPLY_ROOM, reply_field, reply_head, reply_is_bodiless, reply_is_response, reply_open
 from amphorad.proxy.http2.state cimport (
-    BODY_CHUNKED_OUT, FATE_HTTP_1, FATE_LOST, FATE_REFUSED, FATE_RESET, HEAD_RECEIVED, RESPONSE_ENDED, TO_HEAD, MemberStream,
+    BODY_CHUNKED_OUT, FATE_HTTP_1, FATE_LOST, FATE_MALFORMED, FATE_NONE, FATE_REFUSED, FATE_RESET, HEAD_RECEIVED, RESPONSE_ENDED, TO_HEAD, MemberStream,
     Reply,
 )
 from amphorad.proxy.tls.transport cimport tls_context, tls_is_with, tls_move
@@ -355,13 +355,21 @@ cdef int on_header(nghttp2_session *engine, const nghttp2_frame *frame, const ui
     if reply_field(
         <Reply *>block_data(trunk.draft), name, <uint32_t>name_length, value, <uint32_t>value_length
     ) != 0:
-        return NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE
+        return note_malformed(engine, frame.hd.stream_id)
     return 0
 
 
 cdef int on_invalid_header(nghttp2_session *engine, const nghttp2_frame *frame, const uint8_t *name, size_t name_length,
                            const uint8_t *value, size_t value_length, uint8_t flags, void *user_data) noexcept nogil:
     """Left alone, libnghttp2 would drop the field; the response is malformed (RFC 9113 section 8.2.1)."""
+    return note_malformed(engine, frame.hd.stream_id)
+
+
+cdef int note_malformed(nghttp2_session *engine, int32_t stream_id) noexcept nogil:
+    """The stream will be reset for what it brought."""
+    cdef MemberStream *stream = stream_of(engine, stream_id)
+    if stream != NULL and stream.fate == FATE_NONE:
+        stream.fate = FATE_MALFORMED
     return NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE
 
 
@@ -434,11 +442,12 @@ cdef int give_up(Trunk *trunk, MemberStream *stream) noexcept nogil:
     """What came on the stream is no response: it is reset."""
     nghttp2_session_set_stream_user_data(trunk.engine, stream.id, NULL)
     nghttp2_submit_rst_stream(trunk.engine, NGHTTP2_FLAG_NONE, stream.id, NGHTTP2_PROTOCOL_ERROR)
-    member_stream_end(stream, FATE_RESET)
+    member_stream_end(stream, FATE_MALFORMED)
     return spend(trunk, PRICE_MALFORMED)
 
 
 cdef int on_invalid_frame(nghttp2_session *engine, const nghttp2_frame *frame, int error, void *user_data) noexcept nogil:
+    note_malformed(engine, frame.hd.stream_id)
     return spend(<Trunk *>user_data, PRICE_MALFORMED)
 
 
