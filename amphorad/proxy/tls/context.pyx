@@ -117,7 +117,11 @@ cdef class ServerContext:
                 if len(places) == 1:
                     kinds.append(kind)
                     entries.extend((name, place) for name in names)
-            if ca is not None:
+            if ca is None:
+                # Certificates that complete a chain could come from trusted ones only, and there are none: libssl need
+                # not look for them at each handshake when the file has no chain.
+                SSL_CTX_set_mode(context, SSL_MODE_NO_AUTO_CHAIN)
+            else:
                 use_authorities(context, ca, crl, required)
             if wire:
                 SSL_CTX_set_alpn_select_cb(context, choose_protocol, choices)
