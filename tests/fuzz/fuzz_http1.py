@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 import h11
 
-from amphorad.proxy.wire.http1 import ChunkBody, ParsedHead, parse_request_head, parse_response_head
+from amphorad.proxy.wire.chunks import ChunkBody
+from amphorad.proxy.wire.http1 import ParsedHead, parse_request_head, parse_response_head
 from tests.fuzz.command import fuzz_as_command
 from tests.support.http1_heads import check_chunks_against_h11
 

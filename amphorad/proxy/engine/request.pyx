@@ -38,10 +38,11 @@ from amphorad.proxy.http2.connection cimport IS_HTTP2, MAYBE_HTTP2, NOT_HTTP2, h
 from amphorad.proxy.http2.member_stream cimport member_stream_of
 from amphorad.proxy.tls.facts cimport client_tls, tls_fact
 from amphorad.proxy.tls.transport cimport tls_is_with
+from amphorad.proxy.wire.chunks cimport ChunkDecoder, feed_chunks
 from amphorad.proxy.wire.grammar cimport lists_word
 from amphorad.proxy.wire.http1 cimport (
     BINDS_AUTHENTICATION, BODY_CHUNKED, BODY_LENGTH, COMPLETE, GET, HEAD, NEED_MORE, NO_BODY, OPTIONS, TE, TRACE, WANTS_CLOSE,
-    WANTS_UPGRADE, ChunkDecoder, Field, Head, feed_chunks, parse_request, write_head,
+    WANTS_UPGRADE, Field, Head, parse_request, write_head,
 )
 from amphorad.proxy.wire.matcher cimport ACTION_POOL, ACTION_REJECT, ClientTls, Policy, find_policy
 

@@ -26,10 +26,10 @@ from amphorad.proxy.engine.runtime cimport (
 from amphorad.proxy.engine.session cimport count_event, count_out, session_listens
 from amphorad.proxy.engine.system cimport peek_u32
 from amphorad.proxy.http2.member_stream cimport member_stream_of
+from amphorad.proxy.wire.chunks cimport ChunkDecoder, feed_chunks, strip_chunks
 from amphorad.proxy.wire.http1 cimport (
     BINDS_AUTHENTICATION, BODY_CHUNKED, BODY_LENGTH, BODY_UNTIL_CLOSE, COMPLETE, NEED_MORE, TRANSFER_ENCODING,
-    WANTS_CLOSE, WANTS_UPGRADE, ChunkDecoder, Field, Head, feed_chunks, parse_response,
-    strip_chunks, write_head,
+    WANTS_CLOSE, WANTS_UPGRADE, Field, Head, parse_response, write_head,
 )
 
 cdef enum:

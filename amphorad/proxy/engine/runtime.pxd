@@ -32,7 +32,8 @@ from amphorad.proxy.engine.board cimport Row, Slot
 from amphorad.proxy.engine.rate_limit cimport Rate, SourceTable
 from amphorad.proxy.engine.stick_table cimport StickTable
 from amphorad.proxy.engine.system cimport iovec, sockaddr_storage
-from amphorad.proxy.wire.http1 cimport ChunkDecoder, Head
+from amphorad.proxy.wire.chunks cimport ChunkDecoder
+from amphorad.proxy.wire.http1 cimport Head
 from amphorad.proxy.wire.log_line cimport LogFormat
 from amphorad.proxy.wire.matcher cimport PolicyTable
 from amphorad.proxy.wire.regex cimport RegexScratch

@@ -1,7 +1,7 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
 """Payload and trailers out of the body of an HTTP/1.1 message.
 
-The bytes have passed the engine's strict reader of chunks before (`wire.http1.feed_chunks`), which is also where limits are
+The bytes have passed the engine's strict reader of chunks before (`wire.chunks.feed_chunks`), which is also where limits are
 kept; this one only has to find again what that one has accepted, and stops at anything else.
 """
 

@@ -1,11 +1,10 @@
-"""HTTP/1 messages as offset tables (RFC 9112, RFC 9110): heads, framing, chunked bodies, and writing heads again.
+"""HTTP/1 messages as offset tables (RFC 9112, RFC 9110): heads, framing, and writing heads again. Chunked bodies: chunks.pxd.
 
 No I/O and no allocation: a buffer goes in, offsets or an error come out. The engine, the tests and the fuzzers call the
 same functions. Offsets count from the first byte of the head. Names, and the value `chunked`, are lower-cased in
 place.
 
-Limits: head bytes (HEAD_LIMIT, the caller may pass less), MAX_FIELDS fields, chunk-size digits 16 (value below 2**60),
-extension bytes per chunk 256, trailer section 8192 bytes and MAX_FIELDS fields. Beyond any of them: an error.
+Limits: head bytes (HEAD_LIMIT, the caller may pass less), MAX_FIELDS fields. Beyond any of them: an error.
 """
 
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
@@ -103,15 +102,6 @@ cdef struct Head:
     int64_t content_length      # BODY_LENGTH; for HEAD and 304 responses the written value, or -1
     Field fields[MAX_FIELDS]
 
-cdef struct ChunkDecoder:       # zero bytes = ready for a chunked body
-    uint64_t remaining          # payload bytes left in this chunk
-    uint32_t seen               # bytes in the present line or section, against the limits
-    uint32_t name_hash          # of the present trailer field's name
-    uint8_t state
-    uint8_t digits
-    uint8_t trailer_fields
-    uint16_t name_length        # of the present trailer field's name
-
 # Head of a request. `length` bytes at `data`; the head may go on. Result: COMPLETE, NEED_MORE or an error.
 # `limit` bounds the head. A caller that gets NEED_MORE calls again with more bytes from the same start; `scanned`
 # (in/out, 0 at first) lets the search for the head's end go on where it stopped.
@@ -120,16 +110,6 @@ cdef int parse_request(uint8_t *data, uint32_t length, uint32_t limit, uint32_t 
 # Head of a response to `method`. 1xx heads are COMPLETE with NO_BODY.
 cdef int parse_response(uint8_t *data, uint32_t length, uint32_t limit, uint32_t *scanned, uint8_t method,
                         Head *head) noexcept nogil
-
-# Bytes of `data` that belong to the chunked body (all of them unless it ends); `done` becomes 1 at its end.
-# -1: malformed.
-# The engine forwards exactly what was consumed, so a partial line may be forwarded before it proves malformed:
-# the connection then ends without a final chunk, which no recipient can take for a complete message.
-cdef int64_t feed_chunks(ChunkDecoder *decoder, const uint8_t *data, uint64_t length, int *done) noexcept nogil
-
-# The same, for a recipient that does not know chunks (HTTP/1.0): framing and trailers are taken out in place, and
-# `payload` bytes remain at `data`.
-cdef int64_t strip_chunks(ChunkDecoder *decoder, uint8_t *data, uint64_t length, int *done, uint64_t *payload) noexcept nogil
 
 # Writes the start line, every field whose `drop` is 0, then `extra` (complete lines with CRLF, may be NULL) and the
 # last CRLF. The version becomes HTTP/1.1 (a request without Host needs one in `extra`). Returns bytes written, or -1

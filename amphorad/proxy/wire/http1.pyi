@@ -2,7 +2,6 @@
 
 from typing import Final
 
-FORBIDDEN_TRAILERS: Final[frozenset[str]]
 HEAD_LIMIT_BYTES: Final[int]
 FIELDS_LIMIT: Final[int]
 
@@ -57,14 +56,6 @@ class ParsedHead:
         """Raises AssertionError unless all offsets are ordered and inside the head."""
     def write(self, extra: bytes = b"", room: int | None = None) -> bytes | None:
         """The head as it is forwarded, with the lines `extra`; None when it needs more than `room` bytes."""
-
-class ChunkBody:
-    """One chunked body."""
-
-    @property
-    def done(self) -> bool: ...
-    def feed(self, data: bytes) -> int:
-        """Bytes of `data` that belong to the body, or -1 when it is malformed."""
 
 def parse_request_head(data: bytes | bytearray, limit: int = ..., scanned: int = ...) -> ParsedHead: ...
 def parse_response_head(

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from amphorad.proxy.wire.http1 import FIELDS_LIMIT, FORBIDDEN_TRAILERS, ChunkBody
+from amphorad.proxy.wire.chunks import FORBIDDEN_TRAILERS, ChunkBody
+from amphorad.proxy.wire.http1 import FIELDS_LIMIT
 
 
 def feed_all(data: bytes) -> tuple[int, bool]:

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from amphorad.proxy.wire.http1 import ChunkBody, ParsedHead, parse_request_head, parse_response_head
+from amphorad.proxy.wire.chunks import ChunkBody
+from amphorad.proxy.wire.http1 import ParsedHead, parse_request_head, parse_response_head
 from tests.support.http1_heads import COMPLETE, NEED_MORE, check_chunks_against_h11, join_lines
 
 if TYPE_CHECKING:
