@@ -117,11 +117,7 @@ cdef class ServerContext:
                 if len(places) == 1:
                     kinds.append(kind)
                     entries.extend((name, place) for name in names)
-            if ca is None:
-                # Certificates that complete a chain could come from trusted ones only, and there are none: libssl need
-                # not look for them at each handshake when the file has no chain.
-                SSL_CTX_set_mode(context, SSL_MODE_NO_AUTO_CHAIN)
-            else:
+            if ca is not None:
                 use_authorities(context, ca, crl, required)
             if wire:
                 SSL_CTX_set_alpn_select_cb(context, choose_protocol, choices)
@@ -182,8 +178,10 @@ cdef SSL_CTX *new_context(ciphers, ciphersuites, versions, bytes session_id) exc
         raise MemoryError
     try:
         limit_versions(context, versions, options)
+        # The chain is the file's: libssl would else look for one at each handshake, in what clients are checked with.
         SSL_CTX_set_mode(
             context, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER | SSL_MODE_RELEASE_BUFFERS
+            | SSL_MODE_NO_AUTO_CHAIN
         )
         SSL_CTX_set_session_cache_mode(context, SSL_SESS_CACHE_OFF)
         SSL_CTX_set_session_id_context(context, session_id, 32)
