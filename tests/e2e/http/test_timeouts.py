@@ -131,11 +131,11 @@ def begin_upload(client: Client, target: PlayedMember) -> Peer:
 
 def test_upload_that_its_member_holds_up_is_not_answered_408(tmp_path: Path) -> None:
     """The client would send if it could. It has its whole time again each time that the member goes on."""
-    with proxied(tmp_path, client_ms=400, server_ms=15000) as (client, target, _served):
+    with proxied(tmp_path, client_ms=1000, server_ms=15000) as (client, target, _served):
         peer = begin_upload(client, target)
         for _ in range(2):
             # so long that it is the member, and not a busy machine, that holds it up
-            sent = send_until_jammed(client, quiet_s=1.0)
+            sent = send_until_jammed(client, quiet_s=2.0)
             assert client.is_silent()
             peer.read_exactly(sent)
 
