@@ -126,6 +126,8 @@ def begin_upload(client: Client, target: PlayedMember) -> Peer:
     client.send(get("/", f"Content-Length: {ENDLESS}", method="POST"))
     peer = target.accept()
     peer.read_head()
+    # what has piled up is read in less than the client's time, also by a slow machine
+    peer.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
     return peer
 
 
