@@ -45,7 +45,7 @@ class Case:
         browser: send the headers of a browser.
         arguments: extra words for `amphorad serve`.
         variant: of the configuration (`config.VARIANTS`).
-        load: extra words for the load tool tlsrate.
+        load: extra words for the load tool.
         threads: traffic threads of the candidate; above 1 nothing is pinned, and one thread runs for comparison.
         scale: factor from CPU seconds per unit of work to the number shown.
         target, limit: what amphorad wants to reach against HAProxy, as text and as upper bound.
@@ -94,8 +94,8 @@ class Case:
         if self.tool == "connrate" and self.kind == "http":
             words += ["--http", self.path, "--body", str(self.body)]
         if self.tool == "tlsrate":
-            words += ["--http", self.path, "--body", str(self.body), *self.load]
-        return words
+            words += ["--http", self.path, "--body", str(self.body)]
+        return [*words, *self.load]
 
     @property
     def is_tls(self) -> bool:
@@ -213,6 +213,19 @@ _LIST = (
         scale=1.0,
         target="0.20-0.30",
         limit=0.30,
+    ),
+    Case(
+        name="idle-tls",
+        about="memory of 5000 idle TLS connections after one request",
+        unit="B/connection",
+        kind="http",
+        tool="hold",
+        conns=5000,
+        variant="tls",
+        load=("--tls", "1"),
+        scale=1.0,
+        target="<= 1.00",
+        limit=1.0,
     ),
     _http(
         "threads-2",

@@ -58,7 +58,9 @@ def draw(result: dict[str, Any], output: Path) -> None:
     axes.set_yticks(range(len(rows)), [row["case"] for row in rows])
     axes.invert_yaxis()
     axes.set_xlim(0, _CEILING + 0.2)
-    axes.set_xlabel(f"cost relative to {REFERENCE} (CPU per unit of work; memory for idle-http); shorter is better")
+    axes.set_xlabel(
+        f"cost relative to {REFERENCE} (CPU per unit of work; memory for idle connections); shorter is better"
+    )
     patches = [pyplot.Rectangle((0, 0), 1, 1, color=_COLOURS.get(name, "#888888")) for name in names]
     target = axes.plot([], [], color="#c0392b", linewidth=1.4)[0]
     axes.legend([*patches, target], [*names, "amphorad target"], loc="lower right", fontsize=8)
