@@ -1,7 +1,9 @@
-"""The build file names every compiled module, so a clean clone builds all of them."""
+"""The build file names every compiled module and what it is linked with, so a clean clone builds all of them."""
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -16,3 +18,9 @@ def test_pyproject_lists_every_cython_module() -> None:
 
     assert set(listed.values()) == present
     assert all(source == name.replace(".", "/") + ".pyx" for name, source in listed.items())
+
+
+def test_table_is_the_one_that_its_tool_writes() -> None:
+    done = subprocess.run([sys.executable, ROOT / "tools/list-extensions", "--check"], capture_output=True, text=True)
+
+    assert done.returncode == 0, done.stderr

@@ -52,8 +52,8 @@ from amphorad.proxy.http2.nghttp2 cimport (
 )
 from amphorad.proxy.http2.reply cimport REPLY_ROOM, reply_field, reply_head, reply_is_bodiless, reply_is_response, reply_open
 from amphorad.proxy.http2.state cimport (
-    BODY_CHUNKED_OUT, FATE_HTTP_1, FATE_LOST, FATE_MALFORMED, FATE_NONE, FATE_REFUSED, FATE_RESET, HEAD_RECEIVED, RESPONSE_ENDED, TO_HEAD, MemberStream,
-    Reply,
+    BODY_CHUNKED_OUT, FATE_HTTP_1, FATE_LOST, FATE_MALFORMED, FATE_NONE, FATE_REFUSED, FATE_RESET, HEAD_RECEIVED, RESPONSE_ENDED,
+    TO_HEAD, MemberStream, Reply,
 )
 from amphorad.proxy.tls.transport cimport tls_context, tls_is_with, tls_move
 
