@@ -334,7 +334,7 @@ def test_tcp_pool_offers_the_protocols_of_the_file(proxy: str, tmp_path: Path, a
         connect(port) as client,
     ):
         assert get(client, "/size/5").endswith(b"sssss")
-    assert member.visits[0].protocol == "h2"
+    assert used(member)[0].protocol == "h2"
 
 
 @proxies
