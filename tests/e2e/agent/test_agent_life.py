@@ -339,7 +339,7 @@ def test_sighup_and_put_config_take_what_may_change(rig: AmphoraRig) -> None:
 
 
 def test_calls_are_quick_and_the_agent_is_small(rig: AmphoraRig) -> None:
-    """The best of several, because other programs run here too and can only make them slower."""
+    """Medians, because other programs run here too."""
     rig.start()
     assert rig.plug_vip().status == 202
     texts = [
@@ -364,6 +364,6 @@ def test_calls_are_quick_and_the_agent_is_small(rig: AmphoraRig) -> None:
     pss_mib = int(next(line for line in rollup.splitlines() if line.startswith("Pss:")).split()[1]) / 1024
 
     print(f"change {sorted(changes)} others {sorted(others)} pss {pss_mib:.1f} MiB")
-    assert min(changes) < 0.150
-    assert max(min(others[place::5]) for place in range(5)) < 0.050  # each of the five targets
+    assert sorted(changes)[len(changes) // 2] < 0.150
+    assert sorted(others)[len(others) // 2] < 0.050
     assert pss_mib < 60
