@@ -122,6 +122,7 @@ def _http(name: str, about: str, target: str, limit: float, **more: object) -> C
 
 _HANDSHAKE = {"tool": "tlsrate", "unit": "us/connection", "conns": 8}
 _CLOSE = {"tool": "connrate", "unit": "us/connection"}
+_IDLE = {"tool": "hold", "unit": "B/connection", "conns": 5000, "scale": 1.0}
 _LIST = (
     _http("http-ka-200", "HTTP keep-alive, 200 B, 32 connections", "0.85-0.90", 0.90),
     _http("http-ka-200-c1000", "HTTP keep-alive, 200 B, 1000 connections", "0.60-0.65", 0.65, conns=1000),
@@ -203,29 +204,15 @@ _LIST = (
         target="0.50-0.80",
         limit=0.80,
     ),
-    Case(
-        name="idle-http",
-        about="memory of 5000 idle HTTP connections after one request",
-        unit="B/connection",
-        kind="http",
-        tool="hold",
-        conns=5000,
-        scale=1.0,
-        target="0.20-0.30",
-        limit=0.30,
-    ),
-    Case(
-        name="idle-tls",
-        about="memory of 5000 idle TLS connections after one request",
-        unit="B/connection",
-        kind="http",
-        tool="hold",
-        conns=5000,
+    _http("idle-http", "memory of 5000 idle HTTP connections after one request", "0.20-0.30", 0.30, **_IDLE),
+    _http(
+        "idle-tls",
+        "memory of 5000 idle TLS connections after one request",
+        "<= 1.00",
+        1.00,
         variant="tls",
         load=("--tls", "1"),
-        scale=1.0,
-        target="<= 1.00",
-        limit=1.0,
+        **_IDLE,
     ),
     _http(
         "threads-2",
